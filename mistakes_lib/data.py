@@ -1,0 +1,372 @@
+"""Named image data sets, split as in Appendix C: train, 5,000 held out for validation, test."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torchvision import datasets
+from tqdm.auto import tqdm
+
+from mistakes_lib.validation import as_labels
+
+__all__ = ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"]
+
+SPLITS = ("train", "validation", "test")
+SPLIT_SEED = 0  # one split for every run, so that seeds differ in training only
+IMAGE_SIZE = 32
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their classes and an honest name.
+
+    Args:
+        images: uint8 (n, 3, h, w), pixels 0…255.
+        labels: int64 (n,), or None for sets without classes.
+        classes: class names, in the order of the labels.
+        name: the name under which :func:`load_dataset` knows it.
+        description: what to print beside every number computed from it.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    classes: tuple
+    name: str
+    description: str
+
+    def __post_init__(self):
+        images = np.asarray(self.images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f"images must be uint8 (n, 3, h, w), got {images.dtype} {images.shape}"
+            )
+        if self.labels is not None:
+            labels = as_labels(
+                self.labels, "labels", length=len(images), num_classes=len(self.classes)
+            )
+            object.__setattr__(self, "labels", labels)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        """The rows picked by a boolean mask, a slice or an index array."""
+        labels = None if self.labels is None else self.labels[rows]
+        return ImageSet(self.images[rows], labels, self.classes, self.name, self.description)
+
+    def subset(self, size, *, seed=0):
+        """``size`` images drawn without replacement, in their original order (all if fewer)."""
+        if size >= len(self):
+            return self
+        rows = np.random.default_rng(seed).choice(len(self), size, replace=False)
+        return self[np.sort(rows)]
+
+    def channel_statistics(self):
+        """Mean and standard deviation of each channel, pixels in [0, 1]: two lists of 3 floats."""
+        counts = np.stack(
+            [np.bincount(self.images[:, c].ravel(), minlength=256) for c in range(3)]
+        )  # (3, 256)
+        levels = np.arange(256) / 255
+        mean = counts @ levels / counts.sum(axis=1)
+        variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
+        return mean.tolist(), np.sqrt(variance).tolist()
+
+
+def data_root(root=None):
+    """The folder with the images: ``root``, else $MISTAKES_DATA, else ~/.cache/mistakes/data."""
+    if root is None:
+        root = os.environ.get("MISTAKES_DATA") or Path.home() / ".cache" / "mistakes" / "data"
+    return Path(root)
+
+
+def load_dataset(name, split="test", *, root=None, download=True, size=None, progress=False):
+    """Load one split of a named data set.
+
+    ``train`` and ``validation`` share the original training images: a class-balanced share (5,000
+    of 50,000) drawn with a fixed seed is held out, as in Appendix C. Sets that are only used as
+    out-of-distribution inputs have the split ``test`` alone.
+
+    Args:
+        name: one of :data:`DATASETS`, or ``"imagefolder:PATH"`` for a folder with one subfolder
+            of images a class (with ``train`` and ``test`` subfolders, or split here 80/10/10).
+        split: "train", "validation" or "test".
+        root: folder with the data; see :func:`data_root`.
+        download: let torchvision download what is missing.
+        size: edge in pixels that images are resized to; the set's own size by default.
+        progress: show a progress bar while many image files are read.
+
+    Returns:
+        ImageSet.
+
+    Raises:
+        ValueError: unknown name or split.
+        FileNotFoundError: the images are not there and cannot be downloaded.
+
+    Example:
+        >>> digits = load_dataset("digits", "test")
+        >>> digits.images.shape, len(digits.classes)
+        ((360, 3, 8, 8), 10)
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    options = {"root": data_root(root), "download": download, "progress": progress}
+    if name.startswith("imagefolder:"):
+        path = Path(name.removeprefix("imagefolder:")).expanduser()
+        return _image_folder(path, split, name=name, size=size or IMAGE_SIZE, progress=progress)
+    if name not in DATASETS:
+        raise ValueError(
+            f"unknown data set {name!r}: choose one of {', '.join(sorted(DATASETS))} "
+            "or imagefolder:PATH"
+        )
+    image_set = DATASETS[name](split, name=name, **options)
+    return image_set if size is None else _resized(image_set, size)
+
+
+# --- torchvision's data sets -------------------------------------------------------------------
+
+
+def _downloaded(make, root, download, what):
+    """Call a torchvision data set's constructor; turn its failures into one clear error."""
+    try:
+        return make(root=root, download=download)
+    except Exception as error:  # torchvision raises RuntimeError, URLError, OSError, …
+        raise FileNotFoundError(
+            f"{what} is not in {root} and could not be downloaded ({error}). "
+            "Put it there, or point the environment variable MISTAKES_DATA at the folder that "
+            "holds it."
+        ) from None
+
+
+def _cifar(split, *, name, root, download, progress):
+    dataset_class = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    if name == "cifar10" and not (root / dataset_class.base_folder).is_dir():
+        if (root / "train" / "airplane").is_dir():
+            return _cifar10_jpeg(split, root, progress)
+    make = partial(dataset_class, train=split != "test")
+    dataset = _downloaded(make, root, download, name)
+    images = dataset.data.transpose(0, 3, 1, 2)  # (n, h, w, 3) → (n, 3, h, w)
+    return _held_out(
+        images,
+        dataset.targets,
+        split,
+        tuple(dataset.classes),
+        name,
+        name.upper().replace("R", "R-"),
+    )
+
+
+def _cifar10_jpeg(split, root, progress):
+    """CIFAR-10 stored as an ImageFolder of JPEG files, which are slightly lossy."""
+    folder = root / ("test" if split == "test" else "train")
+    images, labels, classes = _read_class_folders(folder, IMAGE_SIZE, progress)
+    return _held_out(images, labels, split, classes, "cifar10", "CIFAR-10 (JPEG copies)")
+
+
+def _svhn(split, *, name, root, download, progress):
+    make = partial(datasets.SVHN, split="test" if split == "test" else "train")
+    dataset = _downloaded(make, root, download, "SVHN")
+    classes = tuple(str(digit) for digit in range(10))
+    return _held_out(dataset.data, dataset.labels, split, classes, name, "SVHN")
+
+
+def _fashion_mnist(split, *, name, root, download, progress):
+    sheet = root / "fashion-mnist-900.png"
+    if not (root / "FashionMNIST").is_dir() and sheet.is_file():
+        images = _read_sheet(sheet, edge=28)
+        description = "Fashion-MNIST (900 test images, without labels)"
+        return _only_test(_from_gray(images), None, (), split, name, description)
+    make = partial(datasets.FashionMNIST, train=split != "test")
+    dataset = _downloaded(make, root, download, "Fashion-MNIST")
+    images = _from_gray(dataset.data.numpy())
+    return _held_out(images, dataset.targets, split, tuple(dataset.classes), name, "Fashion-MNIST")
+
+
+def _read_sheet(path, *, edge):
+    """Cut a sheet of square tiles into gray images (n, edge, edge)."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))[..., 0]
+    rows, columns = pixels.shape[0] // edge, pixels.shape[1] // edge
+    return pixels.reshape(rows, edge, columns, edge).swapaxes(1, 2).reshape(-1, edge, edge)
+
+
+def _from_gray(images):
+    """Gray (n, 28, 28) → (n, 3, 32, 32): two pixels of padding on each side, as usual for OOD."""
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    return np.repeat(padded[:, None], 3, axis=1)
+
+
+# --- Tiny ImageNet -----------------------------------------------------------------------------
+
+
+def _tiny_imagenet_folder(root):
+    folder = root / "tiny-imagenet-200"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Tiny ImageNet is not in {root}: unpack the public archive tiny-imagenet-200.zip there, "
+            "or point the environment variable MISTAKES_DATA at the folder that holds it."
+        )
+    return folder
+
+
+def _tiny_imagenet_validation(folder, wnids, progress):
+    """The validation images of the given classes: uint8 (n, 3, 32, 32) and labels (n,)."""
+    lines = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+    rows = [line.split("\t")[:2] for line in lines]
+    index = {wnid: label for label, wnid in enumerate(wnids)}
+    rows = [(file, index[wnid]) for file, wnid in rows if wnid in index]
+    files = [folder / "val" / "images" / file for file, _ in rows]
+    return _read_images(files, IMAGE_SIZE, progress), np.array([label for _, label in rows])
+
+
+def _wnids(folder):
+    return sorted((folder / "wnids.txt").read_text().split())
+
+
+def _tiny_imagenet(split, *, name, root, download, progress):
+    """All classes' validation images at 32 × 32: an out-of-distribution set."""
+    folder = _tiny_imagenet_folder(root)
+    wnids = _wnids(folder)
+    images, labels = _tiny_imagenet_validation(folder, wnids, progress)
+    description = "Tiny ImageNet (validation images, 32 × 32)"
+    return _only_test(images, labels, tuple(wnids), split, name, description)
+
+
+def _tiny_imagenet_100(split, *, name, root, download, progress):
+    """The first 100 classes, in the shape of CIFAR-100; tested on their validation images."""
+    folder = _tiny_imagenet_folder(root)
+    wnids = _wnids(folder)[:100]
+    description = "Tiny ImageNet, first 100 classes, 32 × 32"
+    if split == "test":
+        images, labels = _tiny_imagenet_validation(folder, wnids, progress)
+        return ImageSet(images, labels, tuple(wnids), name, description)
+    files, labels = [], []
+    for label, wnid in enumerate(wnids):
+        found = sorted((folder / "train" / wnid / "images").glob("*.JPEG"))
+        if not found:
+            raise FileNotFoundError(f"no training images of class {wnid} in {folder / 'train'}")
+        files += found
+        labels += [label] * len(found)
+    images = _read_images(files, IMAGE_SIZE, progress)
+    return _held_out(images, labels, split, tuple(wnids), name, description)
+
+
+# --- sets that need no files -------------------------------------------------------------------
+
+
+def _digits(split, *, name, root, download, progress):
+    """scikit-learn's 1,797 handwritten digits, 8 × 8, for tests and quick runs."""
+    gray, labels = load_digits(return_X_y=True)
+    gray = np.round(gray.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    images = np.repeat(gray[:, None], 3, axis=1)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, random_state=SPLIT_SEED, stratify=labels
+    )
+    rows = test if split == "test" else train
+    classes = tuple(str(digit) for digit in range(10))
+    description = "scikit-learn digits"
+    return _held_out(images[rows], labels[rows], split, classes, name, description, share=0.2)
+
+
+def _gaussian_noise(split, *, name, root, download, progress, count=10_000):
+    """Every pixel from N(0.5, 0.25²) clipped to [0, 1]: what no camera has seen."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0.5, 0.25, (count, 3, IMAGE_SIZE, IMAGE_SIZE)).clip(0, 1)
+    images = np.round(noise * 255).astype(np.uint8)
+    return _only_test(images, None, (), split, name, "Gaussian noise")
+
+
+# --- anybody's images --------------------------------------------------------------------------
+
+
+def _image_folder(path, split, *, name, size, progress):
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder {path}: imagefolder:PATH needs one subfolder a class")
+    description = f"image folder {path.name}"
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        folder = path / ("test" if split == "test" else "train")
+        images, labels, classes = _read_class_folders(folder, size, progress)
+        return _held_out(images, labels, split, classes, name, description)
+    images, labels, classes = _read_class_folders(path, size, progress)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.1, random_state=SPLIT_SEED, stratify=labels
+    )
+    rows = test if split == "test" else train
+    return _held_out(images[rows], labels[rows], split, classes, name, description, share=1 / 9)
+
+
+# --- reading and splitting ---------------------------------------------------------------------
+
+
+def _read_class_folders(folder, size, progress):
+    """Images in one subfolder a class: uint8 (n, 3, size, size), labels (n,), class names."""
+    classes = (
+        tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
+    )
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise FileNotFoundError(f"no images in {folder}: expected one subfolder of images a class")
+    return _read_images(files, size, progress), np.array(labels), classes
+
+
+def _read_images(files, size, progress):
+    images = np.empty((len(files), 3, size, size), dtype=np.uint8)
+    for i, file in enumerate(tqdm(files, desc="images", disable=not progress)):
+        images[i] = _resize(Image.open(file).convert("RGB"), size)
+    return images
+
+
+def _resize(image, size):
+    """PIL image → uint8 (3, size, size), area-averaged when it shrinks."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BOX)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _resized(image_set, size):
+    if image_set.images.shape[-1] == size:
+        return image_set
+    images = np.stack(
+        [_resize(Image.fromarray(image.transpose(1, 2, 0)), size) for image in image_set.images]
+    )
+    return ImageSet(
+        images, image_set.labels, image_set.classes, image_set.name, image_set.description
+    )
+
+
+def _held_out(images, labels, split, classes, name, description, share=0.1):
+    """Keep the test set whole; divide the training images into train and validation."""
+    labels = np.asarray(labels)
+    rows = np.arange(len(labels))
+    if split != "test":
+        train, validation = train_test_split(
+            rows, test_size=share, random_state=SPLIT_SEED, stratify=labels
+        )
+        rows = np.sort(train if split == "train" else validation)
+    return ImageSet(images[rows], labels[rows], classes, name, description)
+
+
+def _only_test(images, labels, classes, split, name, description):
+    if split != "test":
+        raise ValueError(f"{name} is an out-of-distribution set: it has the split 'test' only")
+    return ImageSet(images, labels, classes, name, description)
+
+
+DATASETS = {
+    "cifar10": _cifar,
+    "cifar100": _cifar,
+    "digits": _digits,
+    "fashion_mnist": _fashion_mnist,
+    "gaussian_noise": _gaussian_noise,
+    "svhn": _svhn,
+    "tiny_imagenet": _tiny_imagenet,
+    "tiny_imagenet_100": _tiny_imagenet_100,
+}

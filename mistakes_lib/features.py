@@ -1,0 +1,163 @@
+"""What a classifier says of a batch of images: features, logits and, if known, labels (§3.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.validation import as_labels, as_matrix
+
+__all__ = ["FeatureSet", "extract_features", "resolve_device"]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features F = f_θ(X), logits W F + b and labels of n inputs (§3.1).
+
+    Args:
+        features: float32 (n, d), the classifier's last hidden layer.
+        logits: float32 (n, c), unnormalised class scores.
+        labels: int64 (n,) in 0 … c − 1, or None where the inputs have no class (out-of-distribution).
+
+    Raises:
+        ValueError: shapes disagree, a value is not finite, or a label is out of range.
+
+    Example:
+        >>> batch = FeatureSet(np.eye(2), np.array([[2.0, 1.0], [3.0, 0.0]]), np.array([0, 1]))
+        >>> batch.predictions, batch.correct
+        (array([0, 0]), array([ True, False]))
+        >>> len(batch[batch.correct])
+        1
+    """
+
+    features: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __post_init__(self):
+        features = as_matrix(self.features, "features", dtype=np.float32)
+        logits = as_matrix(self.logits, "logits", dtype=np.float32)
+        if len(features) != len(logits):
+            raise ValueError(f"features has {len(features)} rows, but logits has {len(logits)}")
+        labels = self.labels
+        if labels is not None:
+            labels = as_labels(labels, "labels", length=len(features), num_classes=logits.shape[1])
+        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "logits", logits)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self):
+        return len(self.features)
+
+    def __getitem__(self, rows):
+        """The rows picked by a boolean mask, a slice or an index array, as a FeatureSet."""
+        rows = np.atleast_1d(rows) if not isinstance(rows, slice) else rows
+        labels = None if self.labels is None else self.labels[rows]
+        return FeatureSet(self.features[rows], self.logits[rows], labels)
+
+    @property
+    def predictions(self):
+        """Predicted classes ŷ, int64 (n,)."""
+        return self.logits.argmax(axis=1).astype(np.int64)
+
+    @property
+    def correct(self):
+        """Whether each prediction is right, bool (n,)."""
+        if self.labels is None:
+            raise ValueError("this FeatureSet has no labels, so no prediction is right or wrong")
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self):
+        """Share of right predictions, in [0, 1]."""
+        return float(self.correct.mean())
+
+    def save(self, path, *, features_dtype=np.float32):
+        """Write a safetensors file with a checksum; ``features_dtype=np.float16`` halves it."""
+        arrays = {
+            "features": self.features.astype(features_dtype),
+            "logits": self.logits,
+        }
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        save_arrays(path, arrays, {"kind": "FeatureSet"})
+
+    @classmethod
+    def load(cls, path):
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        arrays, metadata = load_arrays(path)
+        if metadata.get("kind") != "FeatureSet":
+            raise ValueError(
+                f"{path} holds a {metadata.get('kind', 'unknown object')}, not features"
+            )
+        return cls(arrays["features"], arrays["logits"], arrays.get("labels"))
+
+
+def resolve_device(device="auto"):
+    """``"auto"`` → the first CUDA device, else the CPU; anything else as torch reads it."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _batches(images_or_loader, batch_size):
+    """Yield (images, labels or None) from an array, a tensor or any iterable of batches."""
+    if isinstance(images_or_loader, np.ndarray):
+        images_or_loader = torch.from_numpy(images_or_loader)
+    if isinstance(images_or_loader, torch.Tensor):
+        yield from ((chunk, None) for chunk in images_or_loader.split(batch_size))
+        return
+    for batch in images_or_loader:
+        yield (batch[0], batch[1]) if isinstance(batch, list | tuple) else (batch, None)
+
+
+@torch.inference_mode()
+def extract_features(
+    classifier, images_or_loader, *, labels=None, device="auto", batch_size=512, progress=False
+):
+    """Run a classifier over images and keep features and logits (§3.2).
+
+    Args:
+        classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`.
+        images_or_loader: images (n, 3, h, w), uint8 in 0…255 or float in [0, 1], or an iterable
+            of batches or (batch, labels) pairs such as a DataLoader.
+        labels: int (n,), if ``images_or_loader`` brings none.
+        device: "auto", "cpu", "cuda", …
+        batch_size: images a step, for arrays and tensors.
+        progress: show a progress bar.
+
+    Returns:
+        FeatureSet of n rows, in the order of the images.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    device = resolve_device(device)
+    was_training = classifier.training
+    classifier = classifier.to(device).eval()
+    features, logits, seen_labels = [], [], []
+    try:
+        for images, batch_labels in tqdm(
+            _batches(images_or_loader, batch_size), desc="features", disable=not progress
+        ):
+            images = images.to(device)
+            images = images.float() / 255 if images.dtype == torch.uint8 else images
+            batch = classifier.features(images)  # (b, d)
+            features.append(batch.float().cpu().numpy())
+            logits.append(classifier.head(batch).float().cpu().numpy())
+            if batch_labels is not None:
+                seen_labels.append(np.asarray(batch_labels))
+    finally:
+        classifier.train(was_training)
+    if not features:
+        raise ValueError("there are no images to extract features from")
+    if seen_labels:
+        labels = np.concatenate(seen_labels)
+    return FeatureSet(np.concatenate(features), np.concatenate(logits), labels)

@@ -1,0 +1,93 @@
+"""Arrays on disk: safetensors files, written atomically, verified by checksum when read."""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+
+__all__ = ["atomic_write", "load_arrays", "save_arrays", "sha256_of"]
+
+
+@contextmanager
+def atomic_write(path):
+    """Yield a temporary path beside ``path`` that replaces it only if the block succeeds.
+
+    A killed process leaves the old file (or none), never half of the new one; two processes
+    that write the same path leave one whole file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(temporary)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would lock out other users
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checksum(arrays):
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_arrays(path, arrays, metadata=None):
+    """Write named arrays and a JSON-serialisable ``metadata`` dict to one safetensors file.
+
+    The file is a pure function of its contents: the same arrays give the same bytes.
+
+    Args:
+        path: the file; missing folders are made.
+        arrays: dict of name → NumPy array.
+        metadata: dict that :func:`load_arrays` gives back.
+    """
+    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    header = {"sha256": _checksum(arrays), "metadata": json.dumps(metadata or {}, sort_keys=True)}
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(serialize(arrays, metadata=header))
+
+
+def load_arrays(path):
+    """Read what :func:`save_arrays` wrote.
+
+    Returns:
+        (arrays, metadata): dict of name → NumPy array, and the metadata dict.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not one of ours, is truncated, or fails its checksum.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    if "sha256" not in header:
+        raise ValueError(f"{path} was not written by mistakes_lib (it has no checksum)")
+    if header["sha256"] != _checksum(arrays):
+        raise ValueError(f"{path} is damaged: its checksum does not match; make it again")
+    return arrays, json.loads(header["metadata"])
+
+
+def sha256_of(path):
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

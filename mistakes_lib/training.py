@@ -1,0 +1,288 @@
+"""Supervised training as in Appendix C: SGD with Nesterov momentum, resumable to the bit."""
+
+import contextlib
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from mistakes_lib.augmentation import augment
+from mistakes_lib.features import resolve_device
+from mistakes_lib.storage import load_arrays, save_arrays
+
+__all__ = ["Recipe", "learning_rate", "train"]
+
+PRECISIONS = ("float32", "bfloat16")
+SCHEDULES = ("step", "one_cycle")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: the defaults are Appendix C's DenseNet recipe as printed.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: peak learning rate.
+        schedule: "step" divides ``lr`` by 10 at each of ``milestones``; "one_cycle" rises linearly
+            over the first ``warmup`` share of all steps, then falls to 0 along a half cosine.
+        milestones: epochs at which "step" divides.
+        warmup: share of steps in [0, 1) that "one_cycle" rises.
+        momentum: Nesterov momentum.
+        weight_decay: L2 regularisation weight.
+        max_shift: largest random translation in pixels.
+        flip: mirror at random.
+        precision: "float32" or "bfloat16" (autocast).
+        compile: let ``torch.compile`` fuse the network; pays from some minutes of training on.
+
+    Raises:
+        ValueError: a value outside its range (the field is named).
+    """
+
+    epochs: int = 300
+    batch_size: int = 64
+    lr: float = 0.1
+    schedule: str = "step"
+    milestones: tuple = (150, 175)
+    warmup: float = 0.25
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    max_shift: int = 2
+    flip: bool = True
+    precision: str = "float32"
+    compile: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name, ok in {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 2,
+            "lr": self.lr > 0,
+            "warmup": 0 <= self.warmup < 1,
+            "momentum": 0 < self.momentum < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "schedule": self.schedule in SCHEDULES,
+            "precision": self.precision in PRECISIONS,
+        }.items():
+            if not ok:
+                raise ValueError(f"recipe: {name} = {getattr(self, name)!r} is out of range")
+
+
+def learning_rate(recipe, step, steps_per_epoch):
+    """Learning rate at optimiser step ``step`` (from 0), a pure function of the recipe.
+
+    Example:
+        >>> [round(learning_rate(Recipe(), e * 704, 704), 4) for e in (0, 149, 150, 175)]
+        [0.1, 0.1, 0.01, 0.001]
+    """
+    if recipe.schedule == "step":
+        epoch = step // steps_per_epoch
+        return recipe.lr * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+    total = recipe.epochs * steps_per_epoch
+    rise = recipe.warmup * total
+    if step < rise:
+        return recipe.lr * (step + 1) / (rise + 1)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
+
+
+def train(
+    classifier,
+    images,
+    labels,
+    recipe,
+    *,
+    seed=0,
+    validation=None,
+    checkpoint=None,
+    device="auto",
+    progress=True,
+):
+    """Train a classifier in place by cross-entropy (Appendix C).
+
+    Images stay on the device as uint8 and are augmented there. With ``checkpoint`` the state is
+    written after each epoch, and a later call with the same arguments goes on from it: on the CPU
+    the weights end bit for bit as those of an undisturbed call, because every random draw of an
+    epoch comes from ``(seed, epoch)``.
+
+    Args:
+        classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`.
+        images: uint8 (n, 3, h, w), 0…255.
+        labels: int64 (n,).
+        recipe: :class:`Recipe`.
+        seed: seed of shuffling, augmentation and dropout (not of the initial weights).
+        validation: (images, labels) on which accuracy is measured after each epoch.
+        checkpoint: safetensors file for exact resume.
+        device: "auto", "cpu", "cuda", …
+        progress: show a bar with loss, accuracy and remaining time.
+
+    Returns:
+        list of dicts, one an epoch: epoch, lr, loss, accuracy, validation_accuracy, seconds.
+
+    Raises:
+        ValueError: no images, labels out of range, or a checkpoint of another training.
+    """
+    device = resolve_device(device)
+    images, labels = _on_device(images, labels, classifier.num_classes, device)
+    if validation is not None:
+        validation = _on_device(*validation, classifier.num_classes, device)
+    classifier.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        classifier.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
+    )
+    history = _resume(checkpoint, classifier, optimizer, recipe, seed)
+    forward = torch.compile(classifier) if recipe.compile else classifier
+    steps = math.ceil(len(images) / recipe.batch_size)
+    with _own_random_state(device):
+        for epoch in range(len(history), recipe.epochs):
+            started = time.monotonic()
+            bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=not progress)
+            with bar:
+                record = _epoch(
+                    forward, optimizer, images, labels, recipe, epoch=epoch, seed=seed, bar=bar
+                )
+                if validation is not None:
+                    record["validation_accuracy"] = _accuracy(classifier, *validation, recipe)
+                    bar.set_postfix(bar_fields(record))
+            history.append({**record, "seconds": round(time.monotonic() - started, 2)})
+            if checkpoint is not None:
+                _save(checkpoint, classifier, optimizer, recipe, seed, history)
+    classifier.to(memory_format=torch.contiguous_format).eval()
+    return history
+
+
+def bar_fields(record):
+    """The numbers of an epoch's record that fit behind a progress bar."""
+    names = {"loss": "loss", "accuracy": "train", "validation_accuracy": "validation"}
+    return {short: f"{record[name]:.4f}" for name, short in names.items() if name in record}
+
+
+def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
+    """One pass over the images; every random draw depends on (seed, epoch) alone."""
+    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    torch.manual_seed(epoch_seed)  # dropout
+    generator = torch.Generator(images.device).manual_seed(epoch_seed)
+    order = torch.randperm(len(images), generator=generator, device=images.device)
+    forward.train()
+    loss_sum = torch.zeros((), device=images.device, dtype=torch.float64)
+    hits = torch.zeros((), device=images.device, dtype=torch.int64)
+    batches = order.split(recipe.batch_size)
+    for step, rows in enumerate(batches, start=epoch * len(batches)):
+        lr = learning_rate(recipe, step, len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        batch = augment(
+            images[rows], max_shift=recipe.max_shift, flip=recipe.flip, generator=generator
+        )
+        with _autocast(images.device, recipe.precision):
+            logits = forward(_as_input(batch))
+            loss = F.cross_entropy(logits.float(), labels[rows])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach() * len(rows)
+        hits += (logits.argmax(1) == labels[rows]).sum()
+        bar.update()
+        if bar.n % 20 == 0:
+            bar.set_postfix(loss=f"{loss.item():.4f}", lr=f"{lr:.4f}")
+    loss, accuracy = loss_sum.item() / len(images), hits.item() / len(images)
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate")
+    return {"epoch": epoch + 1, "lr": lr, "loss": loss, "accuracy": accuracy}
+
+
+@torch.inference_mode()
+def _accuracy(classifier, images, labels, recipe, batch_size=500):
+    classifier.eval()
+    hits = 0
+    for rows in torch.arange(len(images), device=images.device).split(batch_size):
+        with _autocast(images.device, recipe.precision):
+            logits = classifier(_as_input(images[rows]))
+        hits += int((logits.argmax(1) == labels[rows]).sum())
+    return hits / len(images)
+
+
+def _as_input(batch):
+    """uint8 0…255 → float in [0, 1], channels last: the layout that convolutions run fastest in."""
+    return (batch.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def _on_device(images, labels, num_classes, device):
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
+        raise ValueError(
+            f"images must be uint8 (n, 3, h, w) with n ≥ 1, got {images.dtype} {tuple(images.shape)}"
+        )
+    if labels.shape != (len(images),):
+        raise ValueError(f"{len(images)} images, but labels of shape {tuple(labels.shape)}")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"labels span {int(labels.min())}…{int(labels.max())}, outside 0…{num_classes - 1}"
+        )
+    return images.to(device), labels.long().to(device)
+
+
+def _autocast(device, precision):
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _own_random_state(device):
+    """Leave the caller's random number generators as they were."""
+    cuda = [device] if device.type == "cuda" else []
+    return torch.random.fork_rng(devices=cuda)
+
+
+def _signature(recipe, seed, classifier):
+    """What must agree before a checkpoint may be resumed, as JSON."""
+    return json.dumps(
+        {"recipe": asdict(recipe), "seed": seed, "architecture": classifier.architecture},
+        sort_keys=True,
+    )
+
+
+def _save(path, classifier, optimizer, recipe, seed, history):
+    arrays = {f"weights.{k}": v.cpu().numpy() for k, v in classifier.state_dict().items()}
+    for name, parameter in classifier.named_parameters():
+        momentum = optimizer.state[parameter]["momentum_buffer"]
+        arrays[f"momentum.{name}"] = momentum.cpu().numpy()
+    metadata = {"signature": _signature(recipe, seed, classifier), "history": history}
+    save_arrays(path, arrays, metadata)
+
+
+def _resume(path, classifier, optimizer, recipe, seed):
+    """Load a checkpoint into network and optimiser; return the epochs' records so far."""
+    if path is None or not Path(path).exists():
+        return []
+    arrays, metadata = load_arrays(path)
+    if metadata["signature"] != _signature(recipe, seed, classifier):
+        raise ValueError(
+            f"{path} is the checkpoint of another training (recipe, seed or architecture differ): "
+            "delete it or choose another folder"
+        )
+    part = partial(_part, arrays)
+    classifier.load_state_dict(part("weights."))
+    momentum = part("momentum.")
+    for name, parameter in classifier.named_parameters():
+        buffer = momentum[name].to(parameter.device)
+        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    return metadata["history"]
+
+
+def _part(arrays, prefix):
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array)
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
