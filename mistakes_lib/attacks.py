@@ -1,0 +1,193 @@
+"""Small changes of the images that make a classifier fail: FGSM and BIM (§4)."""
+
+from contextlib import contextmanager
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_scalar
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from mistakes_lib.features import resolve_device
+from mistakes_lib.validation import as_array, as_labels, check_positive
+
+__all__ = ["bim", "fgsm"]
+
+
+def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", progress=False):
+    """Move every pixel by ``eps`` in the direction that raises the loss: FGSM (§4).
+
+    x' = clip(x + ε · sign ∇ₓ L(x, y)) to [0, 1], with the cross-entropy L; Goodfellow et al.,
+    *Explaining and Harnessing Adversarial Examples*, 2014, https://arxiv.org/abs/1412.6572.
+
+    Args:
+        classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`; it is attacked in eval
+            mode, moved to ``device``, and otherwise left as it was.
+        images: (n, 3, h, w), float in [0, 1] or uint8 in 0…255, NumPy or torch.
+        labels: true classes, int (n,).
+        eps: radius of the L∞ ball, in [0, 1] pixel units such as 8/255.
+        batch_size: images a step; it does not change the result.
+        device: "auto", "cpu", "cuda", …
+        progress: show a progress bar.
+
+    Returns:
+        float32 (n, 3, h, w) in [0, 1], within ``eps`` of the images up to float32 rounding; a torch
+        tensor on the images' device, or a NumPy array if the images were one.
+
+    Raises:
+        ValueError: images outside [0, 1] or not four-dimensional, labels of another length or out
+            of range, ``eps`` outside [0, 1].
+
+    Example:
+        >>> from torch import nn
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> classifier = FeatureClassifier(nn.Flatten(), nn.Linear(3, 2))
+        >>> images = torch.full((5, 3, 1, 1), 0.5)
+        >>> attacked = fgsm(classifier, images, torch.zeros(5), 8 / 255, device="cpu")
+        >>> attacked.shape, round((attacked - images).abs().max().item() * 255, 3)
+        (torch.Size([5, 3, 1, 1]), 8.0)
+    """
+    _check_eps(eps)
+    return _ascend(
+        classifier,
+        images,
+        labels,
+        eps=eps,
+        step=eps,
+        iterations=1,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+
+
+def bim(
+    classifier,
+    images,
+    labels,
+    eps,
+    *,
+    step=None,
+    iterations=10,
+    batch_size=256,
+    device="auto",
+    progress=False,
+):
+    """Take several small FGSM steps, each clipped to the ball: the Basic Iterative Method (§4).
+
+    xₜ₊₁ = clip(xₜ + α · sign ∇ₓ L(xₜ, y)) to the ε-ball around x and to [0, 1], from x₀ = x;
+    Kurakin et al., *Adversarial Examples in the Physical World*, 2016,
+    https://arxiv.org/abs/1607.02533.
+
+    Args:
+        classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
+        step: step size α in pixel units. None takes 2.5 ε / ``iterations`` (at most ε), so that the
+            steps can reach any point of the ball and turn round at its border (Madry et al. 2017):
+            2/255 for ten steps at ε = 8/255. One iteration is then FGSM.
+        iterations: number of steps.
+
+    Returns:
+        float32 (n, 3, h, w), see :func:`fgsm`.
+
+    Raises:
+        ValueError: as :func:`fgsm`; or ``step`` is not above 0, or ``iterations`` below 1.
+
+    Example:
+        >>> from torch import nn
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> classifier = FeatureClassifier(nn.Flatten(), nn.Linear(3, 2))
+        >>> attacked = bim(classifier, np.full((5, 3, 1, 1), 0.5), np.zeros(5), 0.1, device="cpu")
+        >>> attacked.shape, round(float(np.abs(attacked - 0.5).max()), 6)
+        ((5, 3, 1, 1), 0.1)
+    """
+    _check_eps(eps)
+    check_scalar(iterations, "iterations", Integral, min_val=1)
+    step = min(eps, 2.5 * eps / iterations) if step is None else check_positive(step, "step")
+    return _ascend(
+        classifier,
+        images,
+        labels,
+        eps=eps,
+        step=step,
+        iterations=iterations,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+
+
+def _ascend(classifier, images, labels, *, eps, step, iterations, batch_size, device, progress):
+    """Signed gradient ascent on the cross-entropy inside the ball, batch by batch."""
+    check_scalar(batch_size, "batch_size", Integral, min_val=1)
+    device = resolve_device(device)
+    clean = _as_images(images)  # float32 (n, 3, h, w)
+    num_classes = classifier.head.out_features
+    labels = torch.from_numpy(
+        as_labels(labels, "labels", length=len(clean), num_classes=num_classes)
+    )
+    attacked = torch.empty_like(clean)
+    classifier.to(device)
+    with _eval_mode(classifier):
+        for start in tqdm(range(0, len(clean), batch_size), desc="attack", disable=not progress):
+            rows = slice(start, start + batch_size)
+            x, y = clean[rows].to(device), labels[rows].to(device)
+            # The two faces of the ball, computed once: no drift over the iterations.
+            low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+            adversarial = x
+            for _ in range(iterations):
+                gradient = _input_gradient(classifier, adversarial, y)
+                adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
+            attacked[rows] = adversarial.cpu()
+    if isinstance(images, torch.Tensor):
+        return attacked.to(images.device)
+    return attacked.numpy()
+
+
+def _input_gradient(classifier, x, y):
+    """∇ₓ of the cross-entropy, the same for an image whatever else is in its batch."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        # Summed, since a mean would scale the gradient with the batch size. Asking for the input's
+        # gradient alone leaves none on the parameters.
+        loss = cross_entropy(classifier(x), y, reduction="sum")
+        return torch.autograd.grad(loss, x)[0]
+
+
+def _as_images(images):
+    """Return images in [0, 1] as a float32 tensor on the CPU."""
+    is_bytes = (
+        images.dtype == torch.uint8
+        if isinstance(images, torch.Tensor)
+        else getattr(images, "dtype", None) == np.uint8
+    )
+    array = as_array(images, "images", dtype=np.float32)
+    if array.ndim != 4:
+        raise ValueError(f"images must have shape (n, 3, h, w), got shape {array.shape}")
+    if is_bytes:
+        array = array / np.float32(255)
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError(
+            f"images must lie in [0, 1], got values from {array.min():.4g} to {array.max():.4g}: "
+            "pass uint8 or divide by 255; the classifier standardises by itself"
+        )
+    return torch.tensor(np.ascontiguousarray(array))  # a copy: the input is never written to
+
+
+def _check_eps(eps):
+    if not np.isscalar(eps) or not 0 <= eps <= 1:
+        raise ValueError(
+            f"eps must be a number in [0, 1], in pixel units (8/255, not 8), got {eps!r}"
+        )
+
+
+@contextmanager
+def _eval_mode(classifier):
+    """Put every module in eval mode, and each back into the mode that it had."""
+    modes = {module: module.training for module in classifier.modules()}
+    classifier.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
