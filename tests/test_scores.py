@@ -1,0 +1,395 @@
+"""The detectors against closed forms, SciPy's optimisers, naive loops and pytorch-ood."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pytorch_ood.detector import Mahalanobis as PeerMahalanobis
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
+from scipy.stats import multivariate_normal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import check_is_fitted
+
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.features import FeatureSet
+from mistakes_lib.scores import (
+    Energy,
+    LogLikelihood,
+    Mahalanobis,
+    MaxLogit,
+    MaxSoftmax,
+    Scorer,
+    TemperatureScaling,
+)
+
+SCORERS = [
+    LogLikelihood(DiagonalGMM(2, random_state=0)),
+    MaxSoftmax(),
+    MaxLogit(),
+    Energy(),
+    TemperatureScaling(),
+    Mahalanobis(),
+]
+LEARNERS = [scorer for scorer in SCORERS if not isinstance(scorer, MaxSoftmax | MaxLogit | Energy)]
+LABEL_LEARNERS = [scorer for scorer in SCORERS if scorer.needs_labels]
+
+
+def by_name(scorer):
+    return type(scorer).__name__
+
+
+def blobs(n=300, d=5, c=3, seed=0):
+    """Gaussian classes with correlated features; the logits are noisy negative distances."""
+    rng = np.random.default_rng(seed)
+    means = rng.normal(scale=3, size=(c, d))
+    mixing = np.eye(d) + np.tril(rng.normal(scale=0.5, size=(d, d)), -1)
+    labels = rng.integers(c, size=n)
+    features = means[labels] + rng.normal(size=(n, d)) @ mixing
+    logits = -np.square(features[:, None] - means).sum(axis=2) + rng.normal(scale=9, size=(n, c))
+    return FeatureSet(features, logits, labels)
+
+
+def drawn_from_softmax(temperature, n=20_000, c=5, seed=0):
+    """Labels drawn from softmax(z), logits T z: the optimal temperature is T."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=2, size=(n, c))
+    labels = (softmax(logits, axis=1).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return FeatureSet(np.zeros((n, 1)), temperature * logits, np.minimum(labels, c - 1))
+
+
+def with_logits(logits, labels=None):
+    return FeatureSet(np.zeros((len(logits), 1)), logits, labels)
+
+
+# What holds for every scorer
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_every_scorer_gives_float64_scores_row_by_row(scorer):
+    train, batch = blobs(), blobs(40, seed=1)
+    scorer = clone(scorer).fit(train)
+    scores = scorer.score(batch)
+    assert scores.shape == (40,)
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scorer.score(batch[7:9]), scores[7:9], rtol=1e-6)
+    unlabelled = FeatureSet(batch.features, batch.logits)
+    np.testing.assert_array_equal(scorer.score(unlabelled), scores)
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_every_scorer_trusts_what_is_clearly_right_more(scorer):
+    """The shared orientation: a class mean with a sharp logit above a far point with flat ones."""
+    train = blobs()
+    centre = train.features[train.labels == 0].mean(axis=0)
+    sharp, flat = [20.0, 0.0, 0.0], [-20.0, -20.0, -20.0]
+    pair = FeatureSet(np.stack([centre, centre + 1e3]), np.array([sharp, flat]))
+    near, far = clone(scorer).fit(train).score(pair)
+    assert near > far
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_class_agnostic_scorers_ignore_labels_and_logits(scorer):
+    train, batch = blobs(), blobs(40, seed=1)
+    rng = np.random.default_rng(0)
+    relabelled = FeatureSet(
+        train.features, rng.normal(size=train.logits.shape), rng.permutation(train.labels)
+    )
+    relogited = FeatureSet(batch.features, rng.normal(size=batch.logits.shape), batch.labels)
+    same = np.allclose(
+        clone(scorer).fit(train).score(batch),
+        clone(scorer).fit(relabelled).score(relogited),
+        rtol=1e-6,
+    )
+    assert same == scorer.class_agnostic
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_every_scorer_says_what_it_is(scorer):
+    assert scorer.name
+    assert scorer.reads in ("features", "logits")
+    assert scorer.fits_on in ("train", "validation")
+    assert clone(scorer).get_params(deep=False).keys() == scorer.get_params(deep=False).keys()
+    assert len({other.name for other in SCORERS}) == len(SCORERS)
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_another_number_of_columns_is_refused(scorer):
+    fitted = clone(scorer).fit(blobs(d=5, c=3))
+    other = {"features": blobs(9, d=4, c=3), "logits": blobs(9, d=5, c=4)}[scorer.reads]
+    with pytest.raises(ValueError, match=r"was fitted on \d"):
+        fitted.score(other)
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+@pytest.mark.parametrize("method", ["fit", "score"])
+def test_a_bare_array_is_refused(scorer, method):
+    with pytest.raises(TypeError, match="expects a FeatureSet, got ndarray"):
+        getattr(clone(scorer), method)(np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize("scorer", LEARNERS, ids=by_name)
+def test_scoring_before_fitting_is_refused(scorer):
+    with pytest.raises(NotFittedError, match=r"not fitted yet: call fit\((train|validation)\)"):
+        clone(scorer).score(blobs(9))
+
+
+@pytest.mark.parametrize("scorer", LABEL_LEARNERS, ids=by_name)
+def test_missing_labels_are_refused(scorer):
+    train = blobs()
+    with pytest.raises(ValueError, match=f"needs labels: .*{scorer.fits_on} split"):
+        clone(scorer).fit(FeatureSet(train.features, train.logits))
+
+
+def test_scorer_alone_scores_nothing():
+    with pytest.raises(NotImplementedError):
+        Scorer().score(blobs(9))
+
+
+# Logit scores
+
+
+@given(arrays(np.float32, (6, 4), elements=st.floats(-60, 60, width=32)))
+@settings(deadline=None)
+def test_logit_scores_equal_their_closed_forms(logits):
+    batch = with_logits(logits)
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(
+        MaxSoftmax().score(batch), softmax(exact, axis=1).max(axis=1), rtol=1e-12
+    )
+    np.testing.assert_array_equal(MaxLogit().score(batch), exact.max(axis=1))
+    np.testing.assert_allclose(Energy().score(batch), logsumexp(exact, axis=1), atol=1e-12)
+    np.testing.assert_allclose(
+        Energy(temperature=7.0).score(batch), 7 * logsumexp(exact / 7, axis=1), atol=1e-11
+    )
+
+
+@given(
+    arrays(np.int64, (5, 3), elements=st.integers(-50, 50)).map(lambda z: z.astype(np.float32)),
+    st.integers(-1000, 1000),
+)
+@settings(deadline=None)
+def test_a_shift_moves_energy_and_max_logit_but_not_max_softmax(logits, shift):
+    batch, shifted = with_logits(logits), with_logits(logits + np.float32(shift))
+    np.testing.assert_allclose(MaxSoftmax().score(shifted), MaxSoftmax().score(batch), rtol=1e-9)
+    for scorer in (MaxLogit(), Energy()):
+        np.testing.assert_allclose(
+            scorer.score(shifted), scorer.score(batch) + shift, rtol=1e-9, atol=1e-9
+        )
+
+
+def test_logit_scores_do_not_overflow():
+    batch = with_logits([[3e38, -3e38], [1e4, 1e4]])
+    np.testing.assert_allclose(MaxSoftmax().score(batch), [1.0, 0.5])
+    np.testing.assert_allclose(Energy().score(batch), [3e38, 1e4 + np.log(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan])
+def test_energy_needs_a_positive_temperature(temperature):
+    with pytest.raises(ValueError, match="temperature must be a number above 0"):
+        Energy(temperature).score(with_logits([[0.0, 1.0]]))
+
+
+# Temperature scaling
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_temperature_scaling_recovers_a_known_temperature(temperature):
+    scorer = TemperatureScaling().fit(drawn_from_softmax(temperature))
+    assert scorer.temperature_ == pytest.approx(temperature, rel=0.03)  # 20,000 labels
+
+
+@given(
+    arrays(np.float32, (30, 4), elements=st.floats(-20, 20, width=16)),
+    arrays(np.int64, 30, elements=st.integers(0, 3)),
+)
+@settings(deadline=None, max_examples=50)
+def test_temperature_scaling_lowers_the_nll_and_keeps_predictions(logits, labels):
+    batch = with_logits(logits, labels)
+    scorer = TemperatureScaling().fit(batch)
+    assert scorer.nll_after_ <= scorer.nll_before_
+    probabilities = scorer.calibrated_probabilities(batch)
+    # A tie of the logits stays a tie; both then take the first class.
+    rows = np.arange(len(batch))
+    np.testing.assert_array_equal(probabilities[rows, batch.predictions], probabilities.max(axis=1))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+    np.testing.assert_allclose(scorer.score(batch), probabilities.max(axis=1))
+
+
+def test_temperature_scaling_keeps_every_prediction_of_an_overconfident_network():
+    validation, test = drawn_from_softmax(6.0, seed=1), drawn_from_softmax(6.0, seed=2)
+    scorer = TemperatureScaling().fit(validation)
+    predictions = scorer.calibrated_probabilities(test).argmax(axis=1)
+    np.testing.assert_array_equal(predictions, test.predictions)
+    assert scorer.nll_after_ < 0.7 * scorer.nll_before_
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_temperature_scaling_equals_a_bounded_scalar_search(seed):
+    validation = blobs(seed=seed)
+    rows = np.arange(len(validation))
+
+    def nll(log_temperature):
+        scaled = validation.logits.astype(np.float64) / np.exp(log_temperature)
+        return (logsumexp(scaled, axis=1) - scaled[rows, validation.labels]).mean()
+
+    best = minimize_scalar(nll, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9})
+    scorer = TemperatureScaling().fit(validation)
+    assert np.log(scorer.temperature_) == pytest.approx(best.x, abs=1e-4)
+    assert scorer.nll_after_ == pytest.approx(best.fun, rel=1e-9)
+    assert scorer.nll_before_ == pytest.approx(nll(0.0), rel=1e-12)
+
+
+def test_temperature_scaling_is_finite_where_every_prediction_is_right():
+    validation = with_logits(np.eye(3) * 5, [0, 1, 2])
+    scorer = TemperatureScaling().fit(validation)
+    assert 0 < scorer.temperature_ < 1
+    assert np.isfinite(scorer.score(validation)).all()
+
+
+def test_temperature_scaling_warns_when_it_stops_early():
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        TemperatureScaling(max_iter=1).fit(drawn_from_softmax(20.0, n=500))
+
+
+@pytest.mark.parametrize(("max_iter", "error"), [(0, ValueError), (2.5, TypeError)])
+def test_temperature_scaling_needs_whole_iterations(max_iter, error):
+    with pytest.raises(error, match="max_iter"):
+        TemperatureScaling(max_iter=max_iter).fit(blobs())
+
+
+def test_calibrated_probabilities_check_their_input():
+    with pytest.raises(NotFittedError, match="call fit"):
+        TemperatureScaling().calibrated_probabilities(blobs())
+    with pytest.raises(ValueError, match="was fitted on 3 logits"):
+        TemperatureScaling().fit(blobs()).calibrated_probabilities(blobs(9, c=4))
+
+
+# Log-likelihood
+
+
+def test_log_likelihood_fits_a_clone_of_an_unfitted_density():
+    train, batch = blobs(), blobs(40, seed=1)
+    density = GaussianMixture(2, covariance_type="diag", random_state=0)
+    scorer = LogLikelihood(density).fit(train)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(density)  # the caller's object is left alone
+    expected = clone(density).fit(train.features).score_samples(batch.features)
+    np.testing.assert_allclose(scorer.score(batch), expected)
+
+
+def test_log_likelihood_of_one_gaussian_equals_scipy():
+    train, batch = blobs(), blobs(40, seed=1)
+    features = train.features.astype(np.float64)
+    peer = multivariate_normal(features.mean(axis=0), np.diag(features.var(axis=0)))
+    scorer = LogLikelihood(DiagonalGMM(1)).fit(train)
+    np.testing.assert_allclose(scorer.score(batch), peer.logpdf(batch.features), rtol=1e-4)
+
+
+def test_log_likelihood_uses_a_fitted_density_as_it_is():
+    train, batch = blobs(), blobs(40, seed=1)
+    density = GaussianMixture(1).fit(blobs(seed=2).features)
+    expected = density.score_samples(batch.features)
+    np.testing.assert_array_equal(LogLikelihood(density).score(batch), expected)
+    np.testing.assert_array_equal(LogLikelihood(density).fit(train).score(batch), expected)
+
+
+def test_log_likelihood_refuses_a_density_of_other_features():
+    density = GaussianMixture(1).fit(blobs(d=4).features)
+    with pytest.raises(ValueError, match="features"):
+        LogLikelihood(density).fit(blobs(d=5))
+
+
+# Mahalanobis
+
+
+def test_mahalanobis_equals_pytorch_ood():
+    train, batch = blobs(), blobs(200, seed=1)
+    torch.set_default_dtype(torch.float64)  # the peer works in the default dtype
+    try:
+        peer = PeerMahalanobis(None).fit_features(
+            torch.tensor(train.features, dtype=torch.float64), torch.tensor(train.labels)
+        )
+        outlier_scores = peer.predict_features(torch.tensor(batch.features, dtype=torch.float64))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    # The peer's score is half the squared distance, higher = more of an outlier, and its Σ is not
+    # divided by n (plus a ridge of 1e-6, far below the scatter here).
+    expected = -2 * len(train) * outlier_scores.numpy()
+    np.testing.assert_allclose(Mahalanobis().fit(train).score(batch), expected, rtol=1e-7)
+
+
+def naive_mahalanobis(train, batch):
+    features = train.features.astype(np.float64)
+    classes = np.unique(train.labels)
+    means = [features[train.labels == c].mean(axis=0) for c in classes]
+    covariance = sum(
+        np.outer(f - means[list(classes).index(y)], f - means[list(classes).index(y)])
+        for f, y in zip(features, train.labels, strict=True)
+    ) / len(train)
+    precision = np.linalg.inv(covariance)
+    return [
+        max(-(f - m) @ precision @ (f - m) for m in means) for f in batch.features.astype(float)
+    ]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4))
+@settings(deadline=None, max_examples=20)
+def test_mahalanobis_equals_a_naive_loop(seed, d, c):
+    train, batch = blobs(60, d, c, seed), blobs(20, d, c, seed + 1)
+    np.testing.assert_allclose(
+        Mahalanobis().fit(train).score(batch), naive_mahalanobis(train, batch), rtol=1e-6
+    )
+
+
+def test_mahalanobis_is_safe_for_features_that_depend_on_each_other():
+    """An affine map into more dimensions leaves Mahalanobis distances as they are."""
+    train, batch = blobs(d=3), blobs(50, d=3, seed=1)
+    rng = np.random.default_rng(0)
+    embedding, offset = rng.normal(size=(3, 8)), rng.normal(size=8)
+
+    def embed(batch):
+        features = batch.features.astype(np.float64) @ embedding + offset
+        constant = np.full((len(batch), 1), 0.3)
+        return FeatureSet(np.hstack([features, constant]), batch.logits, batch.labels)
+
+    scorer = Mahalanobis().fit(embed(train))
+    assert scorer.whitening_.shape == (9, 3)
+    np.testing.assert_allclose(
+        scorer.score(embed(batch)), Mahalanobis().fit(train).score(batch), rtol=1e-4
+    )
+
+
+def test_mahalanobis_keeps_small_but_real_directions():
+    """A feature a thousand times smaller than its neighbour counts as much."""
+    train, batch = blobs(d=2), blobs(50, d=2, seed=1)
+    scale = np.array([1.0, 1e-3])
+    rescaled = [FeatureSet(s.features * scale, s.logits, s.labels) for s in (train, batch)]
+    np.testing.assert_allclose(
+        Mahalanobis().fit(rescaled[0]).score(rescaled[1]),
+        Mahalanobis().fit(train).score(batch),
+        rtol=1e-4,
+    )
+
+
+def test_mahalanobis_leaves_out_a_class_without_training_inputs():
+    train, batch = blobs(c=3), blobs(50, c=3, seed=1)
+    seen = train[train.labels != 1]
+    scorer = Mahalanobis().fit(seen)
+    np.testing.assert_array_equal(scorer.classes_, [0, 2])
+    np.testing.assert_allclose(scorer.score(batch), naive_mahalanobis(seen, batch), rtol=1e-6)
+
+
+def test_mahalanobis_refuses_features_without_spread():
+    features = np.full((6, 3), 0.1)
+    with pytest.raises(ValueError, match="do not vary within any class"):
+        Mahalanobis().fit(FeatureSet(features, np.zeros((6, 2)), [0, 0, 0, 1, 1, 1]))
+
+
+def test_mahalanobis_needs_a_positive_rcond():
+    with pytest.raises(ValueError, match="rcond"):
+        Mahalanobis(rcond=0.0).fit(blobs())
