@@ -1,5 +1,6 @@
 """Named image data sets, split as in Appendix C: train, 5,000 held out for validation, test."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 from torchvision import datasets
 from tqdm.auto import tqdm
@@ -66,6 +67,15 @@ class ImageSet:
             return self
         rows = np.random.default_rng(seed).choice(len(self), size, replace=False)
         return self[np.sort(rows)]
+
+    @property
+    def fingerprint(self):
+        """SHA-256 of pixels and labels, in hexadecimal: two sets with one fingerprint are equal."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
 
     def channel_statistics(self):
         """Mean and standard deviation of each channel, pixels in [0, 1]: two lists of 3 floats."""
@@ -145,20 +155,14 @@ def _downloaded(make, root, download, what):
 
 def _cifar(split, *, name, root, download, progress):
     dataset_class = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    if name == "cifar10" and not (root / dataset_class.base_folder).is_dir():
-        if (root / "train" / "airplane").is_dir():
-            return _cifar10_jpeg(split, root, progress)
+    originals = root / dataset_class.base_folder
+    if name == "cifar10" and not originals.is_dir() and (root / "train" / "airplane").is_dir():
+        return _cifar10_jpeg(split, root, progress)
     make = partial(dataset_class, train=split != "test")
     dataset = _downloaded(make, root, download, name)
     images = dataset.data.transpose(0, 3, 1, 2)  # (n, h, w, 3) → (n, 3, h, w)
-    return _held_out(
-        images,
-        dataset.targets,
-        split,
-        tuple(dataset.classes),
-        name,
-        name.upper().replace("R", "R-"),
-    )
+    description = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
+    return _held_out(images, dataset.targets, split, tuple(dataset.classes), name, description)
 
 
 def _cifar10_jpeg(split, root, progress):
@@ -207,8 +211,8 @@ def _tiny_imagenet_folder(root):
     folder = root / "tiny-imagenet-200"
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"Tiny ImageNet is not in {root}: unpack the public archive tiny-imagenet-200.zip there, "
-            "or point the environment variable MISTAKES_DATA at the folder that holds it."
+            f"Tiny ImageNet is not in {root}: unpack the public archive tiny-imagenet-200.zip "
+            "there, or point the environment variable MISTAKES_DATA at the folder that holds it."
         )
     return folder
 
@@ -278,6 +282,17 @@ def _gaussian_noise(split, *, name, root, download, progress, count=10_000):
     noise = rng.normal(0.5, 0.25, (count, 3, IMAGE_SIZE, IMAGE_SIZE)).clip(0, 1)
     images = np.round(noise * 255).astype(np.uint8)
     return _only_test(images, None, (), split, name, "Gaussian noise")
+
+
+def _photo_patches(split, *, name, root, download, progress, edge=8):
+    """8 × 8 patches of scikit-learn's two photographs: what no digit looks like."""
+    patches = []
+    for photo in load_sample_images().images:
+        rows, columns = photo.shape[0] // edge, photo.shape[1] // edge
+        tiles = photo[: rows * edge, : columns * edge].reshape(rows, edge, columns, edge, 3)
+        patches.append(tiles.transpose(0, 2, 4, 1, 3).reshape(-1, 3, edge, edge))
+    description = "patches of photographs (scikit-learn)"
+    return _only_test(np.concatenate(patches), None, (), split, name, description)
 
 
 # --- anybody's images --------------------------------------------------------------------------
@@ -366,6 +381,7 @@ DATASETS = {
     "digits": _digits,
     "fashion_mnist": _fashion_mnist,
     "gaussian_noise": _gaussian_noise,
+    "photo_patches": _photo_patches,
     "svhn": _svhn,
     "tiny_imagenet": _tiny_imagenet,
     "tiny_imagenet_100": _tiny_imagenet_100,

@@ -19,7 +19,7 @@ class FeatureSet:
     Args:
         features: float32 (n, d), the classifier's last hidden layer.
         logits: float32 (n, c), unnormalised class scores.
-        labels: int64 (n,) in 0 … c − 1, or None where the inputs have no class (out-of-distribution).
+        labels: int64 (n,) in 0 … c − 1, or None where the inputs have no class.
 
     Raises:
         ValueError: shapes disagree, a value is not finite, or a label is out of range.

@@ -1,17 +1,27 @@
 """Move features to where the density is higher, and see whether predictions get better (App. B)."""
 
+import itertools
 import math
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import binomtest
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from mistakes_lib.features import resolve_device
-from mistakes_lib.validation import as_matrix, check_positive
+from mistakes_lib.validation import as_labels, as_matrix, check_positive
 
-__all__ = ["purification_objective", "purify"]
+__all__ = [
+    "PurificationEffect",
+    "purification_effect",
+    "purification_grid",
+    "purification_objective",
+    "purify",
+]
 
 
 def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="auto"):
@@ -109,6 +119,102 @@ def purification_objective(features, reference, density, *, nu):
     with torch.no_grad():
         distance = (features - reference).square().sum(dim=1)  # (n,)
         return (_bits_per_dim(features, density) + nu * distance).numpy()
+
+
+@dataclass(frozen=True)
+class PurificationEffect:
+    """What purification did to predictions (Table 4).
+
+    Attributes:
+        before: accuracy of the network's head on the original features.
+        after: accuracy of the head on the purified features.
+        corrected: number of mistakes that became right.
+        broken: number of right predictions that became mistakes.
+        p_value: exact McNemar test of "a changed verdict is as likely mended as broken".
+    """
+
+    before: float
+    after: float
+    corrected: int
+    broken: int
+    p_value: float
+
+    @property
+    def gain(self):
+        """Change of accuracy in percentage points."""
+        return 100 * (self.after - self.before)
+
+
+def purification_effect(features, purified, labels, head):
+    """Compare the head's predictions before and after purification (Table 4).
+
+    Args:
+        features: F_ref, (n, d).
+        purified: what :func:`purify` made of them, (n, d).
+        labels: true classes, int (n,).
+        head: the classifier's last layer, ``nn.Linear(d, c)``.
+
+    Returns:
+        PurificationEffect.
+
+    Raises:
+        ValueError: shapes disagree or a label is out of range.
+
+    Example:
+        >>> head = torch.nn.Linear(1, 2)
+        >>> _ = head.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]),
+        ...                           "bias": torch.zeros(2)})
+        >>> effect = purification_effect([[-1.0], [2.0], [3.0]], [[1.0], [2.0], [-3.0]],
+        ...                              [1, 1, 1], head)
+        >>> effect.corrected, effect.broken, effect.gain
+        (1, 1, 0.0)
+    """
+    weight = head.weight.detach().double().cpu().numpy()
+    bias = head.bias.detach().double().cpu().numpy()
+    features = as_matrix(features, "features", columns=weight.shape[1])
+    purified = as_matrix(purified, "purified", columns=weight.shape[1])
+    if len(features) != len(purified):
+        raise ValueError(f"features has {len(features)} rows, but purified has {len(purified)}")
+    labels = as_labels(labels, "labels", length=len(features), num_classes=len(bias))
+    right_before, right_after = (
+        (values @ weight.T + bias).argmax(axis=1) == labels for values in (features, purified)
+    )
+    corrected = int((right_after & ~right_before).sum())
+    broken = int((right_before & ~right_after).sum())
+    changed = corrected + broken
+    p_value = float(binomtest(corrected, changed).pvalue) if changed else 1.0
+    before, after = float(right_before.mean()), float(right_after.mean())
+    return PurificationEffect(before, after, corrected, broken, p_value)
+
+
+def purification_grid(batch, densities, head, *, learning_rates, strengths, steps=100):
+    """Purify one split under every setting and count what changes (Table 4).
+
+    Args:
+        batch: FeatureSet with labels, of the validation split: settings are not chosen on test.
+        densities: dict of name → fitted density.
+        head: the classifier's last layer, ``nn.Linear(d, c)``.
+        learning_rates: step sizes to try.
+        strengths: values of ν to try.
+        steps: gradient steps of each purification.
+
+    Returns:
+        DataFrame with one row a setting (index: density, lr, nu) and the columns accuracy, gain
+        (percentage points), corrected, broken.
+    """
+    rows = {}
+    for name, lr, nu in itertools.product(densities, learning_rates, strengths):
+        purified = purify(batch.features, densities[name], nu=nu, lr=lr, steps=steps)
+        effect = purification_effect(batch.features, purified, batch.labels, head)
+        rows[name, lr, nu] = {
+            "accuracy": effect.after,
+            "gain": effect.gain,
+            "corrected": effect.corrected,
+            "broken": effect.broken,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["density", "lr", "nu"])
+    return table
 
 
 def _bits_per_dim(features, density):

@@ -221,7 +221,8 @@ def _on_device(images, labels, num_classes, device):
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
         raise ValueError(
-            f"images must be uint8 (n, 3, h, w) with n ≥ 1, got {images.dtype} {tuple(images.shape)}"
+            "images must be uint8 (n, 3, h, w) with n ≥ 1, "
+            f"got {images.dtype} {tuple(images.shape)}"
         )
     if labels.shape != (len(images),):
         raise ValueError(f"{len(images)} images, but labels of shape {tuple(labels.shape)}")

@@ -1,4 +1,4 @@
-"""A classifier seen as the paper sees it: a feature extractor f_θ and a linear head (§3.1, eq. 1)."""
+"""A classifier as the paper sees it: a feature extractor f_θ and a linear head (§3.1, eq. 1)."""
 
 import torch
 from torch import nn

@@ -1,0 +1,224 @@
+"""The book's figures: each function takes data and returns a matplotlib Axes or Figure."""
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+__all__ = [
+    "bars_with_intervals",
+    "image_columns",
+    "likelihood_histograms",
+    "new_figure",
+    "precision_recall_curves",
+    "purification_heatmap",
+    "roc_curves",
+    "training_curves",
+]
+
+PALETTE = sns.color_palette("colorblind")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+
+def new_figure(columns=1, rows=1, *, width=4.6, height=3.4, **kwargs):
+    """A figure in the book's style and its Axes.
+
+    Args:
+        columns: panels side by side.
+        rows: panels one above the other.
+        width: of a panel, in inches.
+        height: of a panel, in inches.
+        **kwargs: passed to ``Figure.subplots``.
+
+    Returns:
+        (Figure, Axes or array of Axes).
+
+    Example:
+        >>> figure, axes = new_figure(columns=2)
+        >>> len(axes)
+        2
+    """
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, **kwargs)
+    for ax in np.atleast_1d(axes).ravel():
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25, linewidth=0.6)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension"):
+    """Overlaid densities of log-likelihoods, one a group (Fig. 2 and the top of Fig. 4).
+
+    Args:
+        ax: Axes to draw on.
+        groups: dict of legend label → log-likelihoods (n,).
+        clip: share of each tail, in [0, 0.5), that the axis leaves out and a note counts.
+        unit: of the values, for the axis label.
+
+    Returns:
+        The Axes.
+    """
+    everything = np.concatenate([np.asarray(values) for values in groups.values()])
+    low = min(np.quantile(values, clip) for values in groups.values())
+    high = np.quantile(everything, 1 - clip / 5)
+    bins = np.linspace(low, high, 61)
+    for (label, values), colour, line in zip(groups.items(), PALETTE, LINES, strict=False):
+        weights = np.full(len(values), 1 / (len(values) * (bins[1] - bins[0])))
+        style = {"color": colour, "bins": bins, "weights": weights}
+        ax.hist(values, alpha=0.25, **style)
+        ax.hist(values, histtype="step", linewidth=1.6, linestyle=line, label=label, **style)
+    outside = np.mean((everything < low) | (everything > high))
+    ax.set_xlim(low, high)
+    ax.set_xlabel(f"log-likelihood ({unit}); {outside:.1%} lie outside")
+    ax.set_ylabel("density")
+    ax.legend(frameon=False)
+    return ax
+
+
+def roc_curves(ax, groups):
+    """ROC curves for detecting failures, AUROC in the legend (Fig. 3 left, 4 bottom, 5).
+
+    Args:
+        ax: Axes to draw on.
+        groups: dict of legend label → (trusted scores (n,), suspect scores (m,)), higher = more
+            trusted; the failure is the positive class.
+
+    Returns:
+        The Axes.
+    """
+    for i, (label, (trusted, suspect)) in enumerate(groups.items()):
+        positive, score = _failures(trusted, suspect)
+        false_positive, true_positive, _ = roc_curve(positive, score)
+        auroc = np.trapezoid(true_positive, false_positive)
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)]}
+        ax.plot(false_positive, true_positive, label=f"{label} ({auroc:.3f})", **style)
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="chance (0.500)")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
+    ax.legend(title="method (AUROC)", frameon=False, fontsize="small", loc="lower right")
+    return ax
+
+
+def precision_recall_curves(ax, groups):
+    """Precision–recall curves for detecting failures, average precision in the legend (Fig. 3).
+
+    Args:
+        ax: Axes to draw on.
+        groups: as for :func:`roc_curves`.
+
+    Returns:
+        The Axes.
+    """
+    for i, (label, (trusted, suspect)) in enumerate(groups.items()):
+        positive, score = _failures(trusted, suspect)
+        precision, recall, _ = precision_recall_curve(positive, score)
+        average = -np.sum(np.diff(recall) * precision[:-1])
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)]}
+        ax.plot(recall, precision, label=f"{label} ({average:.3f})", **style)
+    share = positive.mean()
+    ax.axhline(share, color="0.6", linewidth=0.8, label=f"chance ({share:.3f})")
+    ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
+    ax.legend(title="method (AUPR)", frameon=False, fontsize="small", loc="upper right")
+    return ax
+
+
+def _failures(trusted, suspect):
+    """Labels (1 = failure) and scores (higher = more suspect) of both groups, as scikit-learn's."""
+    positive = np.r_[np.zeros(len(trusted)), np.ones(len(suspect))]
+    return positive, -np.r_[np.asarray(trusted), np.asarray(suspect)]
+
+
+def bars_with_intervals(ax, table, *, value="AUROC", low="low", high="high", chance=0.5):
+    """Horizontal bars with confidence intervals, the best on top.
+
+    Args:
+        ax: Axes to draw on.
+        table: DataFrame indexed by name, with the columns named by the other arguments.
+        value: column of the bar's length, and axis label.
+        low: column of the interval's lower end.
+        high: column of the interval's upper end.
+        chance: where a useless method would end.
+
+    Returns:
+        The Axes.
+    """
+    table = table.sort_values(value)
+    errors = [table[value] - table[low], table[high] - table[value]]
+    ax.barh(table.index, table[value], xerr=errors, color=PALETTE[0], alpha=0.8, capsize=3)
+    ax.axvline(chance, color="0.4", linewidth=0.8, linestyle="--")
+    ax.text(chance, 1.01, "chance", transform=ax.get_xaxis_transform(), ha="center", fontsize=8)
+    ax.set(xlabel=value, xlim=(0, 1))
+    return ax
+
+
+def image_columns(columns, classes):
+    """A grid of images, one column a group, one row a class (Fig. 1).
+
+    Args:
+        columns: dict of column title → uint8 images (rows, 3, h, w).
+        classes: names of the rows.
+
+    Returns:
+        Figure.
+    """
+    rows = len(next(iter(columns.values())))
+    figure = Figure(figsize=(1.35 * len(columns) + 1, 0.85 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for column, (title, images) in enumerate(columns.items()):
+        for row, image in enumerate(images):
+            ax = axes[row, column]
+            ax.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if row == 0:
+                ax.set_title(title.replace(" (", "\n("), fontsize=8)
+            if column == 0:
+                ax.set_ylabel(classes[row], rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def training_curves(ax, history):
+    """Training and validation accuracy over the epochs.
+
+    Args:
+        ax: Axes to draw on.
+        history: list of dicts as :func:`~mistakes_lib.training.train` returns it.
+
+    Returns:
+        The Axes.
+    """
+    epochs = [record["epoch"] for record in history]
+    for i, name in enumerate(("accuracy", "validation_accuracy")):
+        if name in history[0]:
+            label = {"accuracy": "train (augmented)"}.get(name, "validation")
+            values = [record[name] for record in history]
+            ax.plot(epochs, values, LINES[i], color=PALETTE[i], label=label)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set(xlabel="epoch", ylabel="accuracy")
+    ax.legend(frameon=False)
+    return ax
+
+
+def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"):
+    """A table as colours around zero, each cell annotated (Table 4).
+
+    Args:
+        ax: Axes to draw on.
+        table: DataFrame of changes; rows and columns are the settings.
+        label: of the colour bar.
+
+    Returns:
+        The Axes.
+    """
+    limit = max(np.abs(table.to_numpy()).max(), 0.05)
+    return sns.heatmap(
+        table,
+        ax=ax,
+        annot=True,
+        fmt="+.2f",
+        cmap="PuOr",
+        vmin=-limit,
+        vmax=limit,
+        cbar_kws={"label": label},
+    )

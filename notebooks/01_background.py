@@ -1,0 +1,163 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Mistakes one cannot see
+#
+# *Can one see, from the image alone, that a classifier is about to fail?*
+#
+# The paper ({cite}`shao2020understanding`, §3 and Fig. 1) says no: training images, adversarial
+# images and misclassified test images look alike to the human eye. What differs must be sought in
+# what the network itself makes of them, its *features*. This chapter meets the network, its
+# mistakes, and its misplaced confidence.
+
+# %% tags=["parameters", "hide-input"]
+run = None  # folder or name of a run; None: the one named by the next three
+data_set = "cifar10"  # in-distribution images
+classifier = "densenet_bc_40_12"  # network that was trained on them
+seed = 0  # of training and of every fit
+n_components = 100  # Gaussians in the mixture of the features
+eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
+confidence = 0.95  # of intervals and tests
+
+# %% tags=["hide-input"]
+from IPython.display import Image, Markdown
+
+from mistakes_lib import MaxSoftmax, expected_calibration_error, load_run, plotting
+
+source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
+test = source.features("test")
+wrong = test[~test.correct]
+sure = (MaxSoftmax().fit(test).score(wrong) > 0.9).mean()
+
+# %% tags=["hide-input"]
+Markdown(
+    f"**Verdict.** The {source.title} classifies {test.accuracy:.1%} of {len(test):,} test images "
+    f"correctly and makes {len(wrong):,} mistakes. It is *sure* of many of them: "
+    f"{sure:.0%} of the mistakes come with a softmax confidence above 0.9."
+)
+
+# %% [markdown]
+# ## The classifier, in the paper's words
+#
+# A network trained for classification is two things: a feature extractor
+# $f_\theta : \mathcal X \to \mathbb R^D$ and, on top of it, multivariate logistic regression,
+#
+# $$
+# p(y \mid X, \theta, W, b) = \operatorname{softmax}\bigl(W f_\theta(X) + b\bigr)
+# $$ (eq-softmax)
+#
+# with the prediction $\hat y(X) = \arg\max_y p(y \mid X, \theta, W, b)$ (§3.1, eq. 1). Everything
+# in this book happens between the two: $F = f_\theta(X)$ is a vector of a few hundred numbers,
+# much easier to model than an image of $3 \times 32 \times 32$ pixels, and it knows something that
+# the image does not: what *this* network saw in it.
+#
+# In the library a network with that seam is a `FeatureClassifier`.
+
+# %%
+network = source.classifier()
+parameters = sum(parameter.numel() for parameter in network.parameters())
+print(f"{source.title}: {parameters:,} parameters, {network.num_features} features")
+
+# %% [markdown]
+# The published run keeps features $F$, logits $WF + b$ and labels of every split, so the book
+# needs neither images nor training to be computed again.
+
+# %%
+for split in ("train", "validation", "test"):
+    batch = source.features(split)
+    print(f"{split:<11} features {batch.features.shape}  accuracy {batch.accuracy:.2%}")
+
+# %% [markdown]
+# ## Look for yourself
+#
+# Each row is a class. Left: an image that the network was trained on. Middle: the same image after
+# an attack with the fast gradient sign method ({cite}`goodfellow2014explaining`,
+# $\varepsilon = 0.1$). Right: a test image that the network gets wrong. This is the counterpart of
+# the paper's Fig. 1. The figure was drawn when the run was made, because the book does not
+# redistribute images.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three columns of small images, one row a class: training images, their adversarial versions, and misclassified test images"}}
+Image(filename=str(source.figure("examples")), alt="training, adversarial, misclassified images")
+
+# %% [markdown]
+# ## The network does not warn
+#
+# If the network knew when it errs, its confidence would say so. The *confidence* of a prediction
+# is the largest probability in {eq}`eq-softmax`.
+
+# %% mystnb={"image": {"alt": "Histograms of the softmax confidence of correct and of incorrect predictions; both pile up near 1"}}
+confidences = MaxSoftmax().fit(test).score(test)
+figure, ax = plotting.new_figure(width=6)
+groups = {"correct": confidences[test.correct], "incorrect": confidences[~test.correct]}
+ax.hist(list(groups.values()), bins=20, density=True, label=list(groups))
+ax.set(xlabel="confidence (largest softmax probability)", ylabel="density", yscale="log")
+_ = ax.legend(frameon=False)
+
+# %% [markdown]
+# How far confidence and accuracy disagree is measured by the *expected calibration error*
+# ({cite}`guo2017calibration`; Appendix C uses 10 bins).
+
+# %%
+error = expected_calibration_error(test.logits, test.labels, n_bins=10)
+print(f"mean confidence {confidences.mean():.3f}, accuracy {test.accuracy:.3f}, ECE {error:.3f}")
+
+# %% [markdown]
+# ```{exercise}
+# :label: ex-confusions
+#
+# Which two classes does the network confuse most often?
+# ```
+#
+# ```{solution-start} ex-confusions
+# :class: dropdown
+# ```
+
+# %%
+from sklearn.metrics import confusion_matrix
+
+confusion = confusion_matrix(test.labels, test.predictions)
+confusion[range(len(confusion)), range(len(confusion))] = 0  # keep the mistakes
+truth, predicted = divmod(confusion.argmax(), len(confusion))
+print(f"{source.classes[truth]} → {source.classes[predicted]}: {confusion.max()} times")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-threshold
+#
+# Reject every prediction with confidence below 0.9. How many mistakes remain among those kept?
+# ```
+#
+# ```{solution-start} ex-threshold
+# :class: dropdown
+# ```
+
+# %%
+kept = confidences >= 0.9
+print(f"{kept.mean():.1%} are kept; {(~test.correct[kept]).sum()} of {len(wrong)} mistakes remain")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ## Go further
+#
+# Rerun this chapter on another run:
+#
+# ```bash
+# mistakes run notebooks/parameters/quick.yml
+# papermill notebooks/01_background.ipynb out.ipynb -p data_set digits -p classifier densenet_bc_16_8
+# ```

@@ -1,0 +1,184 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A density for features
+#
+# *Which features are usual for this network, and which are not?*
+#
+# The paper (§3.2) answers with the simplest generative model that can: a Gaussian mixture with
+# diagonal covariances, fitted to the training features without looking at a single label.
+
+# %% tags=["parameters", "hide-input"]
+run = None  # folder or name of a run; None: the one named by the next three
+data_set = "cifar10"  # in-distribution images
+classifier = "densenet_bc_40_12"  # network that was trained on them
+seed = 0  # of training and of every fit
+n_components = 100  # Gaussians in the mixture of the features
+eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
+confidence = 0.95  # of intervals and tests
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.mixture import GaussianMixture
+
+from mistakes_lib import DiagonalGMM, load_run, plotting
+
+source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
+train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
+dimension = train.features.shape[1]
+gmm = source.density(n_components, seed=seed)
+single = source.density(1, seed=seed)
+
+# %% tags=["hide-input"]
+gain = (gmm.score(test.features) - single.score(test.features)) / dimension
+gap = (gmm.score(train.features) - gmm.score(test.features)) / dimension
+Markdown(
+    f"**Verdict.** On {source.title}, {n_components} Gaussians describe unseen test features "
+    f"better than one Gaussian by {gain:.2f} nats per dimension; training features are likelier "
+    f"than test features by {gap:.2f} nats per dimension, so the mixture "
+    f"{'overfits more than it gains' if gap > gain else 'gains more than it overfits'}."
+)
+
+# %% [markdown]
+# ## The model
+#
+# The distribution of the features $F = f_\theta(X)$, $X \sim p_{\text{data}}$, is modelled by
+#
+# $$
+# p(F) = \sum_{k=1}^{K} \pi_k \, \mathcal N(F; \mu_k, \Sigma_k), \qquad \Sigma_k \text{ diagonal}
+# $$ (eq-gmm)
+#
+# (§3.2, eq. 5) with $K$ weights $\pi_k$, means $\mu_k$ and diagonal covariances $\Sigma_k$, learned
+# by expectation–maximisation. No label appears: the model is *class-agnostic*, which is why it can
+# serve where labels are rare. Its *bits per dimension*, $\mathrm{BPD}(F) = -\log_2 p(F) / D$, is the
+# paper's unit; a density may exceed 1, so BPD may be negative.
+
+# %%
+mixture = DiagonalGMM(n_components=10, random_state=seed).fit(train.features[:5000])
+print(f"log-likelihood {mixture.score(test.features):.1f} nats")
+print(f"that is {mixture.bits_per_dim(test.features).mean():.2f} bits per dimension")
+
+# %% [markdown]
+# ## The same optimum as scikit-learn's
+#
+# `DiagonalGMM` is this project's own, written to be fast; it must be *right* first. From one start
+# it takes the same steps as scikit-learn's mixture.
+
+# %%
+few = train.features[:2000].astype(np.float64)
+start = {
+    "weights_init": np.full(5, 0.2),
+    "means_init": few[:5],
+    "precisions_init": np.ones((5, dimension)),
+}
+ours = DiagonalGMM(5, max_iter=200, **start).fit(few)
+theirs = GaussianMixture(5, covariance_type="diag", max_iter=200, **start).fit(few)
+print(f"iterations {ours.n_iter_} and {theirs.n_iter_}")
+print(f"means agree to 1e-6: {np.allclose(ours.means_, theirs.means_, atol=1e-6)}")
+
+# %% [markdown]
+# ## How many Gaussians?
+#
+# More components always fit the *training* features better. Held-out features tell when that
+# stops being knowledge.
+
+# %%
+sizes = sorted({1, 10, max(2, n_components // 2), n_components, 2 * n_components})
+rows = []
+for size in sizes:
+    fitted = source.density(size, seed=seed)
+    for name, split in (("train", train), ("validation", validation), ("test", test)):
+        rows.append((size, name, fitted.score(split.features) / dimension))
+likelihood = pd.DataFrame(rows, columns=["K", "split", "nats per dimension"])
+likelihood.pivot(index="K", columns="split", values="nats per dimension").round(3)
+
+# %% mystnb={"image": {"alt": "Mean log-likelihood per dimension against the number of components, for train, validation and test features"}}
+figure, ax = plotting.new_figure(width=6)
+for line, (split, part) in zip(("o-", "s--", "^:"), likelihood.groupby("split"), strict=True):
+    ax.plot(part["K"], part["nats per dimension"], line, label=split)
+ax.set(xscale="log", xlabel="mixture components K", ylabel="mean log-likelihood (nats / dimension)")
+_ = ax.legend(frameon=False)
+
+# %% [markdown]
+# ## Labels were never shown, yet the mixture finds the classes
+#
+# Give each training feature to its most responsible component and each component to the class that
+# holds most of it.
+
+# %%
+components = gmm.predict(train.features)
+counts = np.zeros((n_components, len(source.classes)), dtype=int)
+np.add.at(counts, (components, train.labels), 1)  # (K, c)
+purity = counts.max(axis=1).sum() / counts.sum()
+information = adjusted_mutual_info_score(train.labels, components)
+print(f"{purity:.1%} lie in a component of their own class; mutual information {information:.2f}")
+
+# %% [markdown]
+# Responsibilities are close to one-hot: in many dimensions, Gaussians hardly overlap.
+
+# %%
+responsibility = gmm.predict_proba(test.features).max(axis=1)
+print(f"the largest responsibility is above 0.99 for {(responsibility > 0.99).mean():.1%} of tests")
+
+# %% [markdown]
+# ```{exercise}
+# :label: ex-bpd
+#
+# Scale all features by 10. What happens to the bits per dimension of a refitted mixture, and does
+# the ranking of inputs change?
+# ```
+#
+# ```{solution-start} ex-bpd
+# :class: dropdown
+# ```
+
+# %%
+scaled = DiagonalGMM(1, reg_covar=0).fit(10 * few)
+plain = DiagonalGMM(1, reg_covar=0).fit(few)
+shift = scaled.bits_per_dim(10 * few) - plain.bits_per_dim(few)
+print(f"each grows by {shift.mean():.4f} = log2(10) = {np.log2(10):.4f} bits; no ranking changes")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-usual
+#
+# Is a feature vector that the mixture itself draws usual or unusual, compared with test features?
+# ```
+#
+# ```{solution-start} ex-usual
+# :class: dropdown
+# ```
+
+# %%
+drawn, _ = gmm.sample(len(test))
+for name, points in (("drawn", drawn), ("test", test.features)):
+    print(
+        f"{name:<6} median {np.median(gmm.score_samples(points)) / dimension:.3f} nats / dimension"
+    )
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ## Go further
+#
+# ```bash
+# papermill notebooks/02_feature_modeling.ipynb out.ipynb -p n_components 500
+# ```
