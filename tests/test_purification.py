@@ -130,22 +130,24 @@ def test_one_step_follows_finite_differences(mixture):
     np.testing.assert_allclose(step, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_equals_the_papers_plain_step_to_first_order(gaussian):
-    """Against plain gradient descent, written out for one Gaussian: the gap shrinks like lr²."""
+def test_follows_the_papers_plain_descent_to_first_order(gaussian):
+    """Against plain steps written out for one Gaussian, over one unit of steps × lr.
+
+    Steps that agree up to O(lr²) end O(lr) apart: half the step, half the gap.
+    """
     reference, nu = blobs(20, seed=6), 0.7
     weight = 1 / (gaussian.covariances_[0] * 4 * np.log(2))
 
-    def gap(lr):
-        plain = reference
-        for _ in range(2):  # at the first step F = F_ref, so the hold acts from the second on
+    def gap(steps):
+        lr, plain = 1 / steps, reference
+        for _ in range(steps):
             slope = weight * (plain - gaussian.means_[0]) + 2 * nu * (plain - reference)
             plain = plain - lr * slope
-        return np.abs(
-            purify(reference, gaussian, nu=nu, lr=lr, steps=2, device="cpu") - plain
-        ).max()
+        proximal = purify(reference, gaussian, nu=nu, lr=lr, steps=steps, device="cpu")
+        return np.abs(proximal - plain).max()
 
-    assert gap(0.02) > 0
-    assert gap(0.01) / gap(0.02) == pytest.approx(0.25, rel=0.1)
+    assert gap(50) > 0
+    assert gap(100) / gap(50) == pytest.approx(0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("nu", [1e12, 1e300])

@@ -1,0 +1,64 @@
+# Mistakes. `make` alone prints what there is to do; the two that matter are `make book` and
+# `make test`. Each sets up what it needs, on a machine with only Python 3.11 or newer, git and make.
+
+# Published numbers, "quick" (digits, trained from scratch, minutes) or "paper" (Appendix C).
+PARAMETERS ?= published
+
+# The Python that the private environment is made with: the first on the path that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { command -v $$python; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Kernels, papermill and jupyter-book are to be the environment's own, whatever the machine has.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book notebooks test format lock clean
+
+help:  ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+book: $(INSTALLED)  ## execute the chapters and publish the book; PARAMETERS=quick|published|paper
+	@$(BIN)/python book/build.py book --parameters "$(PARAMETERS)"
+
+test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, published pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+
+notebooks: $(INSTALLED)  ## write notebooks/*.ipynb from their sources notebooks/*.py
+	@$(BIN)/python book/build.py notebooks
+
+format: $(INSTALLED)  ## lay out the code as ruff does
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(INSTALLED)  ## make the private environment .venv (the others do it when needed)
+
+# uv itself if the machine has a working one, else a copy in .tools. A second run finds $(INSTALLED)
+# newer than the files it depends on, and needs neither uv nor the network.
+UV = $(shell uv --version >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
+UV_READY = $(UV) --version >/dev/null 2>&1 || { echo "Getting uv…"; \
+	"$(PYTHON)" -m venv .tools && \
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. If it is not on the path:" \
+		"make PYTHON=/path/to/python3"; exit 1; }
+	@$(UV_READY)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" $(VENV)
+	$(UV) pip sync --python $(BIN)/python requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:  ## write requirements.lock anew from pyproject.toml
+	@$(UV_READY)
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--no-annotate --no-header --output-file requirements.lock
+
+clean:  ## remove what was built (the environment stays)
+	rm -rf _build

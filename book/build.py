@@ -1,0 +1,360 @@
+"""Execute the chapters with papermill and publish them with Jupyter Book.
+
+A chapter passes through four forms:
+
+    notebooks/04_mistakes.py          the source, which people edit (jupytext, py:percent)
+    notebooks/04_mistakes.ipynb       the same without outputs, for papermill, Colab, Binder
+    book/chapters/04_mistakes.ipynb   executed on the published parameters, committed
+    _build/html/.../04_mistakes.html  what a reader sees
+
+Executed chapters keep nothing that would differ in the next run: no times, no random ids.
+Other parameters (quick, paper) leave the committed chapters alone: that book is executed and
+published under _build/.
+"""
+
+import difflib
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import jupytext
+import nbformat
+import papermill
+import typer
+import yaml
+
+from mistakes_lib.experiment import load_experiment
+from mistakes_lib.runs import make_run
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+PARAMETERS = NOTEBOOKS / "parameters"
+CHAPTERS = ROOT / "book" / "chapters"
+BUILD = ROOT / "_build"
+PUBLISHED = "published"
+
+NOTEBOOK_METADATA = {
+    "jupytext": {"formats": "ipynb,py:percent"},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__.splitlines()[0])
+
+
+class BuildError(Exception):
+    """The book cannot be built; the message says why and what to do."""
+
+
+# --- Sources and their notebooks ----------------------------------------------------------------
+
+
+def chapter_sources(folder=NOTEBOOKS):
+    """Return the chapters' sources in reading order."""
+    sources = sorted(Path(folder).glob("[0-9][0-9]_*.py"))
+    if not sources:
+        raise BuildError(f"No chapter NN_name.py in {folder}.")
+    return sources
+
+
+def read_source(source):
+    """Read a py:percent source as a notebook whose bytes depend on the source alone."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return with_stable_ids(notebook)
+
+
+def with_stable_ids(notebook):
+    """Name each cell by what it holds: an id changes only where its cell does."""
+    seen = {}
+    for cell in notebook.cells:
+        name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[name] = seen.get(name, 0) + 1
+        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return notebook
+
+
+def as_text(notebook):
+    """Return the notebook as it stands in its file."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def write_notebooks(folder=NOTEBOOKS):
+    """Write the .ipynb beside each source, return their paths; an unchanged one is not touched."""
+    notebooks = []
+    for source in chapter_sources(folder):
+        path = source.with_suffix(".ipynb")
+        text = as_text(read_source(source))
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+        notebooks.append(path)
+    return notebooks
+
+
+# --- Parameters ---------------------------------------------------------------------------------
+
+
+def parameters_file(name):
+    """Return the path of notebooks/parameters/NAME.yml."""
+    path = PARAMETERS / f"{name}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PARAMETERS.glob("*.yml")))
+        raise BuildError(f"No parameters {name!r}: choose one of {known}, or write {path}.")
+    return path
+
+
+def load_parameters(name):
+    """Read a parameters file: what all chapters share, and what single chapters have instead.
+
+    Returns:
+        tuple: shared, name → value, and exceptions, chapter → (name → value), which stand in the
+        section ``chapters``. The section ``experiment`` is not for chapters: it describes a run.
+    """
+    parameters = yaml.safe_load(parameters_file(name).read_text(encoding="utf-8"))
+    parameters.pop("experiment", None)
+    return parameters, parameters.pop("chapters", {})
+
+
+def declared_parameters(notebook):
+    """Return the names and default values in the notebook's cell tagged ``parameters``."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise BuildError(f"{notebook.name} needs one cell tagged `parameters`, has {len(tagged)}.")
+    values = {}
+    exec(tagged[0].source, {}, values)  # plain assignments, such as eps = 8 / 255
+    return values
+
+
+def choose_parameters(parameters, declared):
+    """Give each notebook those parameters that it declares with another default.
+
+    Args:
+        parameters: shared ones and exceptions, as :func:`load_parameters` returns them.
+        declared: what each chapter declares, path → (name → default).
+
+    Returns:
+        dict: path → (name → value).
+
+    Raises:
+        BuildError: no chapter declares a shared parameter, or a chapter not its own exception.
+    """
+    shared, exceptions = parameters
+    check_known(shared, {name for defaults in declared.values() for name in defaults}, "parameter")
+    check_known(exceptions, {notebook.stem for notebook in declared}, "chapter")
+    chosen = {}
+    for notebook, defaults in declared.items():
+        own = exceptions.get(notebook.stem, {})
+        check_known(own, defaults, f"parameter of {notebook.stem}")
+        wanted = {name: value for name, value in shared.items() if name in defaults} | own
+        chosen[notebook] = {n: value for n, value in wanted.items() if value != defaults[n]}
+    return chosen
+
+
+def check_known(names, known, what):
+    """Raise a BuildError that names the nearest known name if one of the names is not known."""
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise BuildError(f"There is no {what} {name!r}. Did you mean {nearest[0]!r}?")
+
+
+# --- Executing ----------------------------------------------------------------------------------
+
+
+def isolate_kernels():
+    """Let a chapter print the same on every machine, whatever its user has set up."""
+    os.environ |= {
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 is this environment's
+        "IPYTHONDIR": str(BUILD / "ipython"),  # no start-up files of the user's
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # figures go into the page
+        "TQDM_DISABLE": "1",  # progress bars are for people at a terminal
+    }
+
+
+def execute(notebook, destination, parameters, *, scratch=BUILD / "executing"):
+    """Execute one notebook and write it, cleaned, to ``destination``.
+
+    Args:
+        notebook: path of the notebook without outputs.
+        destination: path of the executed notebook.
+        parameters: name → value, for the notebook's ``parameters`` cell.
+        scratch: working folder; a notebook that fails is left in it, with what it had printed.
+
+    Returns:
+        list: what its cells wrote on stderr (warnings), which is not part of the page.
+
+    Raises:
+        BuildError: a cell failed; the message holds chapter, cell and traceback.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    executed = scratch / notebook.name
+    isolate_kernels()
+    try:
+        result = papermill.execute_notebook(
+            str(notebook),
+            str(executed),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(scratch),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # no talk about transports
+        )
+    except papermill.PapermillExecutionError as error:
+        raise BuildError(
+            f"{notebook.stem}, cell {error.cell_index} (In [{error.exec_count}]) failed:\n\n"
+            f"{error.source}\n{error}\n"
+            f"The chapter as far as it came: {executed}"
+        ) from None
+    cleaned, complaints = clean(result)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    destination.write_text(as_text(cleaned), encoding="utf-8")
+    executed.unlink()
+    return complaints
+
+
+def clean(notebook):
+    """Take out of an executed notebook what differs from run to run.
+
+    Returns:
+        The notebook with only its sources, tags and outputs, and a list of what its cells wrote
+        on stderr.
+    """
+    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    complaints = []
+    for cell in notebook.cells:
+        for key in ("papermill", "execution", "ExecuteTime"):
+            cell.metadata.pop(key, None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
+        if cell.cell_type == "code":
+            complaints += [o.text.strip() for o in cell.outputs if o.get("name") == "stderr"]
+            cell.outputs = merge_streams([o for o in cell.outputs if o.get("name") != "stderr"])
+    return with_stable_ids(notebook), complaints
+
+
+def merge_streams(outputs):
+    """Join pieces of printed text, which arrive in chunks that depend on timing."""
+    merged = []
+    for output in outputs:
+        if merged and output.output_type == merged[-1].output_type == "stream":
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def execute_chapters(parameters_name, destination, *, only=()):
+    """Execute the chapters, in order, on one set of parameters into the folder ``destination``."""
+    declared = {notebook: declared_parameters(notebook) for notebook in write_notebooks()}
+    chosen = choose_parameters(load_parameters(parameters_name), declared)
+    check_known(only, {notebook.stem for notebook in chosen}, "chapter")
+    for number, (notebook, parameters) in enumerate(chosen.items(), start=1):
+        if only and notebook.stem not in only:
+            continue
+        print(f"[{number}/{len(chosen)}] {notebook.stem} ", end="", flush=True)
+        start = time.monotonic()
+        complaints = execute(notebook, destination / notebook.name, parameters)
+        print(f"{time.monotonic() - start:.0f} s", flush=True)
+        for complaint in complaints:
+            print(f"    on stderr, not published: {complaint}", flush=True)
+
+
+# --- Publishing ---------------------------------------------------------------------------------
+
+
+def stage(name):
+    """Copy what the book needs, apart from its chapters, to _build/NAME; return that folder."""
+    folder = BUILD / name
+    shutil.rmtree(folder / "book", ignore_errors=True)
+    shutil.copytree(
+        ROOT / "book",
+        folder / "book",
+        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "*.py"),
+    )
+    for file in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / file, folder)
+    return folder
+
+
+def pages(root):
+    """Return the pages named in _toc.yml, in order, as paths without a suffix."""
+    contents = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [page for part in contents["parts"] for page in part["chapters"]]
+    return [contents["root"], *(page["file"] for page in chapters)]
+
+
+def publish(root=ROOT, output=None):
+    """Publish the book in ``root``, whose chapters are executed already, as strictly as can be.
+
+    Returns:
+        Path: the folder with the pages, ``_build/html`` in ``output`` (default: ``root``).
+
+    Raises:
+        BuildError: a warning (a broken reference, say), or a page that was not written.
+    """
+    output = output or root
+    html = output / "_build" / "html"
+    shutil.rmtree(html, ignore_errors=True)
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    strict = ("--all", "-W", "-n", "--keep-going", "--quiet")
+    command = [jupyter_book, "build", root, "--path-output", output, *strict]
+    if subprocess.run(command).returncode:
+        raise BuildError("Jupyter Book found the faults above; the pages are not complete.")
+    missing = [page for page in pages(root) if not (html / f"{page}.html").is_file()]
+    if missing:
+        raise BuildError(f"Jupyter Book did not write {', '.join(missing)} to {html}.")
+    return html
+
+
+# --- Commands -----------------------------------------------------------------------------------
+
+
+@app.command()
+def notebooks():
+    """Write notebooks/*.ipynb from their sources notebooks/*.py."""
+    for path in write_notebooks():
+        print(path.relative_to(ROOT))
+
+
+@app.command()
+def book(
+    parameters: Annotated[
+        str, typer.Option(help="Which of notebooks/parameters: quick, published or paper.")
+    ] = PUBLISHED,
+    chapter: Annotated[
+        list[str] | None, typer.Option(help="Execute only this chapter, e.g. 04_mistakes.")
+    ] = None,
+):
+    """Execute the chapters and publish the book."""
+    root = ROOT
+    if parameters != PUBLISHED:
+        experiment = load_experiment(parameters_file(parameters))
+        root = stage(parameters)
+        os.environ.setdefault("MISTAKES_RUNS", str(root / "runs"))  # for the chapters as well
+        print("Making the run that the chapters read (what is there already is kept)…", flush=True)
+        make_run(experiment)
+    execute_chapters(parameters, root / CHAPTERS.relative_to(ROOT), only=chapter or ())
+    print("Publishing…", flush=True)
+    index = publish(root) / "index.html"
+    print(f"\nThe book, on {parameters} parameters, is published. Open it in a browser:\n  {index}")
+
+
+def main():
+    """Run the command line; a BuildError is printed, not traced."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        app()
+    except BuildError as error:
+        sys.exit(f"\nThe book was not built. {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""What all tests share: which of them can run here, and kernels that are the same everywhere."""
+
+import os
+
+import matplotlib.font_manager  # noqa: F401  makes the font cache now: later it would print so
+import pytest
+
+from book.build import isolate_kernels
+
+isolate_kernels()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip tests on real images where there are none."""
+    if os.environ.get("MISTAKES_DATA"):
+        return
+    skip = pytest.mark.skip(reason="needs real images: set MISTAKES_DATA to the folder with them")
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(skip)

@@ -1,0 +1,144 @@
+"""book/build.py, on small notebooks made here."""
+
+import nbformat
+import pytest
+
+from book.build import (
+    BuildError,
+    as_text,
+    chapter_sources,
+    choose_parameters,
+    declared_parameters,
+    execute,
+    load_parameters,
+    merge_streams,
+    read_source,
+    write_notebooks,
+)
+
+SOURCE = """\
+# %% [markdown]
+# # Toy
+
+# %% tags=["parameters"]
+size = 3  # how many
+run = "cifar10"  # which
+flag = None
+
+# %%
+import sys
+import time
+
+print("size", size)
+sys.stdout.flush()
+time.sleep(0.2)
+print("size", size)
+print("be" + "ware", file=sys.stderr)
+
+# %%
+print("size", size)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A chapter without outputs, in a folder of its own."""
+    (tmp_path / "01_toy.py").write_text(SOURCE)
+    return write_notebooks(tmp_path)[0]
+
+
+def test_a_notebook_depends_on_its_source_alone(toy):
+    first = toy.read_text()
+    toy.unlink()
+    write_notebooks(toy.parent)
+    assert toy.read_text() == first
+    nbformat.validate(nbformat.read(toy, as_version=4))
+
+
+def test_an_unchanged_notebook_is_not_touched(toy):
+    before = toy.stat().st_mtime_ns
+    write_notebooks(toy.parent)
+    assert toy.stat().st_mtime_ns == before
+
+
+def test_equal_cells_have_different_ids(tmp_path):
+    source = tmp_path / "01_toy.py"
+    source.write_text("# %%\nprint(1)\n\n# %%\nprint(1)\n")
+    ids = [cell.id for cell in read_source(source).cells]
+    assert len(set(ids)) == 2
+
+
+def test_a_folder_without_chapters_is_an_error(tmp_path):
+    with pytest.raises(BuildError, match="No chapter"):
+        chapter_sources(tmp_path)
+
+
+def test_executed_twice_gives_the_same_bytes_and_keeps_no_trace_of_the_run(toy, tmp_path):
+    written = []
+    for name in ("once.ipynb", "twice.ipynb"):
+        complaints = execute(toy, tmp_path / name, {}, scratch=tmp_path / "scratch")
+        assert complaints == ["beware"]
+        written.append((tmp_path / name).read_text())
+    assert written[0] == written[1]
+    for trace in ("papermill", "duration", "start_time", "beware", str(tmp_path)):
+        assert trace not in written[0]
+    executed = nbformat.reads(written[0], as_version=4)
+    assert executed.cells[2].outputs[0].text == "size 3\nsize 3\n"
+    assert [c.source for c in executed.cells] == [
+        c.source for c in nbformat.read(toy, as_version=4).cells
+    ]
+
+
+def test_parameters_change_the_result(toy, tmp_path):
+    execute(toy, tmp_path / "out.ipynb", {"size": 7}, scratch=tmp_path / "scratch")
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "size 7\n"
+
+
+def test_a_failing_cell_is_named_and_publishes_nothing(toy, tmp_path):
+    broken = nbformat.read(toy, as_version=4)
+    broken.cells[-1].source = "size / 0"
+    toy.write_text(as_text(broken))
+    with pytest.raises(BuildError, match=r"(?s)01_toy, cell 3.*size / 0.*ZeroDivisionError"):
+        execute(toy, tmp_path / "out.ipynb", {}, scratch=tmp_path / "scratch")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_printed_text_is_joined_only_with_its_neighbours():
+    printed = [{"output_type": "stream", "name": "stdout", "text": text} for text in "abc"]
+    picture = {"output_type": "display_data", "data": {}}
+    outputs = [nbformat.from_dict(o) for o in (*printed[:2], picture, printed[2])]
+    assert [output.get("text") for output in merge_streams(outputs)] == ["ab", None, "c"]
+
+
+def test_a_chapter_gets_the_parameters_it_declares_with_another_default(toy):
+    declared = {toy: declared_parameters(toy)}
+    assert declared[toy] == {"size": 3, "run": "cifar10", "flag": None}
+    shared = {"size": 3, "run": "digits"}
+    assert choose_parameters((shared, {}), declared) == {toy: {"run": "digits"}}
+    exceptions = {"01_toy": {"size": 9}}
+    assert choose_parameters((shared, exceptions), declared) == {toy: {"run": "digits", "size": 9}}
+
+
+@pytest.mark.parametrize(
+    ("shared", "exceptions", "message"),
+    [
+        ({"sise": 3}, {}, r"no parameter 'sise'.*mean 'size'"),
+        ({}, {"01_joy": {}}, r"no chapter '01_joy'.*mean '01_toy'"),
+        ({}, {"01_toy": {"rum": 1}}, r"no parameter of 01_toy 'rum'.*mean 'run'"),
+    ],
+)
+def test_an_unknown_parameter_is_an_error_that_names_the_nearest(toy, shared, exceptions, message):
+    with pytest.raises(BuildError, match=message):
+        choose_parameters((shared, exceptions), {toy: declared_parameters(toy)})
+
+
+def test_a_chapter_needs_a_parameters_cell(tmp_path):
+    (tmp_path / "01_toy.py").write_text("# %%\nsize = 3\n")
+    with pytest.raises(BuildError, match=r"01_toy\.ipynb needs one cell tagged"):
+        declared_parameters(write_notebooks(tmp_path)[0])
+
+
+def test_unknown_parameter_file():
+    with pytest.raises(BuildError, match=r"No parameters 'slow'.*published.*quick"):
+        load_parameters("slow")

@@ -1,0 +1,176 @@
+"""The committed chapters and the pages made of them: complete, reproducible, offline.
+
+That the committed outputs are what the chapters print is nbval's part: pytest executes
+book/chapters again (see pyproject.toml).
+"""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from book.build import (
+    CHAPTERS,
+    NOTEBOOK_METADATA,
+    ROOT,
+    chapter_sources,
+    pages,
+    publish,
+    read_source,
+)
+
+SOURCES = chapter_sources()
+every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+every_page = pytest.mark.parametrize("page", pages(ROOT))
+
+# What would be different on another machine or another day.
+MACHINE = re.compile(
+    r"(?<![\w.~/-])/(?:home|root|Users|tmp|work|var|private)/\w"  # a path
+    r"|\b0x[0-9a-f]{8,}"  # an address in memory
+    r"|\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d"  # a time
+)
+
+
+def committed(source):
+    """The committed executed chapter of a source."""
+    path = CHAPTERS / source.with_suffix(".ipynb").name
+    assert path.is_file(), "run `make book` and commit book/chapters"
+    return nbformat.read(path, as_version=4)
+
+
+# --- The committed chapters ---------------------------------------------------------------------
+
+
+@every_chapter
+def test_chapter_was_made_from_its_source(source):
+    def contents(notebook):
+        return [(c.id, c.cell_type, c.source, c.metadata) for c in notebook.cells]
+
+    assert contents(committed(source)) == contents(read_source(source)), (
+        f"book/chapters/{source.stem}.ipynb is not what notebooks/{source.name} gives: `make book`"
+    )
+
+
+@every_chapter
+def test_chapter_was_executed_from_first_cell_to_last(source):
+    code = [cell for cell in committed(source).cells if cell.cell_type == "code"]
+    executed = [cell.execution_count for cell in code if cell.source]
+    assert executed == list(range(1, len(executed) + 1))
+
+
+@every_chapter
+def test_chapter_holds_nothing_of_the_machine_or_the_day(source):
+    notebook = committed(source)
+    assert notebook.metadata == NOTEBOOK_METADATA
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr"
+            texts = [output.get("text", "")]
+            texts += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+            for text in texts:
+                assert not MACHINE.search(text), text
+                assert str(Path.home()) not in text
+                assert str(ROOT) not in text
+
+
+def test_no_chapter_is_left_without_a_source():
+    assert {p.stem for p in CHAPTERS.glob("*.ipynb")} == {p.stem for p in SOURCES}
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    listed = [page for page in pages(ROOT) if page.startswith("book/chapters/")]
+    assert listed == [f"book/chapters/{source.stem}" for source in SOURCES]
+
+
+# --- The pages ----------------------------------------------------------------------------------
+
+# What a browser fetches by itself, and the attribute that says from where.
+LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link": "href"}
+
+
+class Page(HTMLParser):
+    """The text of a page, how much mathematics it has, and what a browser loads for it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text, self.loads, self.pictures, self.formulas = "", [], 0, 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.pictures += tag == "img"
+        self.formulas += "math" in (attributes.get("class") or "").split()
+        address = attributes.get(LOADED.get(tag))
+        if address and not address.startswith(("data:", "#")):
+            self.loads.append(address)
+
+    def handle_data(self, data):
+        self.text += data
+
+    def holds(self, text):
+        """Whether the page has this text, leaving spaces and markup out of account."""
+        return letters(text) in letters(self.text)
+
+
+def letters(text):
+    return "".join(filter(str.isalnum, text))
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The pages of the committed book, published anew with every warning an error."""
+    return publish(ROOT, tmp_path_factory.mktemp("book"))
+
+
+@every_chapter
+def test_page_holds_the_chapter(source, html):
+    chapter = committed(source)
+    page = Page(html / "book" / "chapters" / f"{source.stem}.html")
+    figures = 0
+    for cell in chapter.cells:
+        tags = set(cell.metadata.get("tags", []))
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^#+ (.+)$", cell.source, flags=re.MULTILINE)
+            assert all(page.holds(heading) for heading in headings if "$" not in heading)
+        elif not tags & {"remove-cell", "remove-input"}:
+            assert page.holds(cell.source), cell.source
+        if not tags & {"remove-cell", "remove-output"}:
+            figures += sum("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
+    assert page.pictures >= figures
+    assert len(letters(page.text)) > 500
+
+
+@every_page
+def test_page_loads_only_files_that_are_there(page, html):
+    path = html / f"{page}.html"
+    for address in Page(path).loads:
+        assert not re.match(r"(?:https?:)?//", address), f"{page} loads {address} from the network"
+        assert (path.parent / re.split(r"[?#]", address)[0]).is_file(), f"{page}: no {address}"
+
+
+# Said by the theme's own scripts on every page, and no fault.
+CHATTER = ("Got invalid theme mode", "[PST]:", "[togglebutton]:")
+
+
+@every_page
+def test_browser_shows_the_page_without_network_or_complaint(page, html, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("needs Chromium on the path")
+    path = html / f"{page}.html"
+    # A browser that finds no host, keeps still in the background and tells what its console says.
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
+    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    command += ["--disable-sync", f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--v=0"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=30000"]
+    shown = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True)
+    assert "</html>" in shown.stdout, shown.stderr
+    said = re.findall(r':CONSOLE:\d+\] "(.*)', shown.stderr)
+    assert [message for message in said if not message.startswith(CHATTER)] == []
+    assert shown.stdout.count("<mjx-container") >= Page(path).formulas
+    assert "mjx-merror" not in shown.stdout
