@@ -1,0 +1,5 @@
+"""Densities of features: scikit-learn's estimator API, log-likelihoods in nats."""
+
+from mistakes_lib.density.gmm import DiagonalGMM
+
+__all__ = ["DiagonalGMM"]

@@ -1,0 +1,441 @@
+"""A Gaussian mixture with diagonal covariances, fitted by EM in blocks of rows (§3.2, eq. 3–5)."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm.auto import tqdm
+
+from mistakes_lib.features import resolve_device
+from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.validation import as_array
+
+__all__ = ["DiagonalGMM"]
+
+STARTS = ("k-means++", "kmeans", "random_from_data")
+BLOCK_BYTES = 64 * 2**20  # of responsibilities at a time: large enough for GEMM, small for caches
+
+
+class DiagonalGMM(DensityMixin, BaseEstimator):
+    """Mixture of K Gaussians with diagonal covariances: p(F) = Σ_k w_k N(F; μ_k, diag σ_k²).
+
+    From the same start it takes the same EM steps as scikit-learn's
+    ``GaussianMixture(covariance_type="diag")``. It differs where features of networks need it: rows
+    are centred before anything is squared (so a large offset costs no digits), memory is bounded by
+    ``batch_size`` and not by n × K, and a component that has lost all its rows stays where it was.
+
+    Args:
+        n_components: K.
+        max_iter: most EM iterations of one start.
+        tol: EM has converged when the mean log-likelihood (nats per row) changes by less.
+        reg_covar: added to every variance, in squared units of the features.
+        init_params: where EM starts: "k-means++" (rows that lie far apart, with their nearest
+            rows), "kmeans" (clusters of k-means) or "random_from_data" (K random rows, with
+            their nearest rows).
+        n_init: number of starts; the best by log-likelihood is kept.
+        weights_init, means_init, precisions_init: a start of your own, shapes (K,), (K, d), (K, d);
+            replaces that part of ``init_params``.
+        batch_size: rows at a time; by default as many as fit 64 MiB of responsibilities.
+        device: "auto", "cpu", "cuda", …
+        random_state: seed of the start and of :meth:`sample`.
+        verbose: 1 shows a progress bar over the iterations.
+
+    Attributes:
+        weights_: w, float64 (K,), sums to 1.
+        means_: μ, float64 (K, d).
+        covariances_: σ², float64 (K, d).
+        precisions_: 1 / σ², float64 (K, d).
+        converged_: whether the best start converged.
+        n_iter_: EM iterations of the best start.
+        lower_bound_: mean log-likelihood (nats per row) in the last E-step of the best start.
+        lower_bounds_: the same after each iteration.
+        n_features_in_: d.
+
+    References:
+        Dempster, Laird & Rubin (1977), Maximum likelihood from incomplete data via the EM
+        algorithm.
+        Arthur & Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+
+    Example:
+        >>> rows = np.array([[-5.1], [-4.9], [4.9], [5.1]])
+        >>> gmm = DiagonalGMM(2, random_state=0).fit(rows)
+        >>> np.sort(gmm.means_.ravel()).round(2)
+        array([-5.,  5.])
+        >>> bool(gmm.score_samples([[5.0]]) > gmm.score_samples([[0.0]]))
+        True
+    """
+
+    def __init__(
+        self,
+        n_components=100,
+        *,
+        max_iter=100,
+        tol=1e-3,
+        reg_covar=1e-6,
+        init_params="k-means++",
+        n_init=1,
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        batch_size=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.max_iter = max_iter
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.init_params = init_params
+        self.n_init = n_init
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Fit by EM from ``n_init`` starts.
+
+        Args:
+            X: rows of features, (n, d), n ≥ max(2, K).
+            y: ignored.
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError: a bad parameter, fewer rows than components, NaN or infinite rows, or a
+                variance that is not positive (only with ``reg_covar=0``).
+        """
+        self._check_parameters()
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        if len(X) < self.n_components:
+            raise ValueError(
+                f"n_samples={len(X)} rows are too few for n_components={self.n_components}: "
+                "pass at least as many rows, or ask for fewer components"
+            )
+        random_state = check_random_state(self.random_state)
+        centre = X.mean(axis=0, dtype=np.float64)  # (d,)
+        rows = torch.from_numpy(X - centre).to(resolve_device(self.device))  # float64 (n, d)
+        best = max(
+            (self._run(rows, self._start(rows, centre, random_state)) for _ in range(self.n_init)),
+            key=lambda run: run.bounds[-1],
+        )
+        if not best.converged:
+            warnings.warn(
+                f"EM did not converge in max_iter={self.max_iter} iterations: the last one changed "
+                f"the mean log-likelihood by {best.change:.2g} nats, tol={self.tol:.2g}. "
+                "Raise max_iter, or tol, or leave it if that is small enough for you.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self._set_mixture(best.mixture, centre)
+        self.converged_ = best.converged
+        self.n_iter_ = len(best.bounds)
+        self.lower_bounds_ = best.bounds
+        self.lower_bound_ = best.bounds[-1]
+        return self
+
+    def score_samples(self, X):
+        """Log-likelihood of each row in nats, float64 (n,)."""
+        return self._by_block(X, lambda log_joint: log_joint.logsumexp(dim=1))
+
+    def score(self, X, y=None):
+        """Mean log-likelihood of the rows in nats."""
+        return float(self.score_samples(X).mean())
+
+    def bits_per_dim(self, X):
+        """Negative log-likelihood of each row in bits per dimension, float64 (n,)."""
+        return -self.score_samples(X) / (self.n_features_in_ * math.log(2))
+
+    def predict(self, X):
+        """Most probable component of each row, int64 (n,)."""
+        return self._by_block(X, lambda log_joint: log_joint.argmax(dim=1))
+
+    def predict_proba(self, X):
+        """Responsibility of each component for each row, float64 (n, K)."""
+        return self._by_block(X, lambda log_joint: log_joint.softmax(dim=1))
+
+    def log_prob(self, x):
+        """Log-likelihood of each row as a differentiable torch function.
+
+        Args:
+            x: tensor (n, d); result and computation keep its dtype and device.
+
+        Returns:
+            tensor (n,), nats.
+        """
+        check_is_fitted(self)
+        mixture, centre = self._mixture()
+        centre = torch.as_tensor(centre, dtype=x.dtype, device=x.device)
+        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
+        return _log_joint(x - centre, weight, constant).logsumexp(dim=1)
+
+    def sample(self, n_samples=1):
+        """Draw rows from the mixture.
+
+        Returns:
+            (rows, components): float64 (n, d), and the component of each, int64 (n,).
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        rng = check_random_state(self.random_state)
+        components = rng.choice(len(self.weights_), size=n_samples, p=self.weights_)
+        noise = rng.standard_normal((n_samples, self.n_features_in_))
+        return self.means_[components] + noise * np.sqrt(self.covariances_[components]), components
+
+    def aic(self, X):
+        """Akaike information criterion on X; lower is better."""
+        return 2 * self._n_parameters() - 2 * self.score_samples(X).sum()
+
+    def bic(self, X):
+        """Bayesian information criterion on X; lower is better."""
+        log_likelihoods = self.score_samples(X)
+        return self._n_parameters() * np.log(len(log_likelihoods)) - 2 * log_likelihoods.sum()
+
+    def save(self, path):
+        """Write the fitted mixture to one safetensors file; the same mixture gives the same bytes.
+
+        A ``random_state`` that is not a whole number, and a start of your own, are not kept.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params()
+        for name in ("weights_init", "means_init", "precisions_init", "device"):
+            parameters.pop(name)
+        if not isinstance(self.random_state, Integral):
+            parameters["random_state"] = None
+        arrays = {
+            "weights": self.weights_,
+            "means": self.means_,
+            "covariances": self.covariances_,
+            "lower_bounds": np.array(self.lower_bounds_),
+        }
+        metadata = {"kind": "DiagonalGMM", "parameters": parameters, "converged": self.converged_}
+        save_arrays(path, arrays, metadata)
+
+    @classmethod
+    def load(cls, path):
+        """Read a mixture that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        arrays, metadata = load_arrays(path)
+        if metadata.get("kind") != "DiagonalGMM":
+            raise ValueError(
+                f"{path} holds a {metadata.get('kind', 'unknown object')}, not a DiagonalGMM"
+            )
+        gmm = cls(**metadata["parameters"])
+        gmm.weights_, gmm.means_ = arrays["weights"], arrays["means"]
+        gmm.covariances_ = arrays["covariances"]
+        gmm.precisions_ = 1 / gmm.covariances_
+        gmm.n_features_in_ = gmm.means_.shape[1]
+        gmm.lower_bounds_ = arrays["lower_bounds"].tolist()
+        gmm.lower_bound_, gmm.n_iter_ = gmm.lower_bounds_[-1], len(gmm.lower_bounds_)
+        gmm.converged_ = metadata["converged"]
+        return gmm
+
+    def _check_parameters(self):
+        for name in ("n_components", "max_iter", "n_init"):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        for name in ("tol", "reg_covar"):
+            check_scalar(getattr(self, name), name, Real, min_val=0)
+        if self.batch_size is not None:
+            check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        if self.init_params not in STARTS:
+            raise ValueError(f"init_params must be one of {STARTS}, got {self.init_params!r}")
+
+    def _blocks(self, n, n_components):
+        size = self.batch_size or max(256, BLOCK_BYTES // (8 * n_components))
+        return [slice(start, start + size) for start in range(0, n, size)]
+
+    def _start(self, rows, centre, random_state):
+        """The mixture before the first EM step, in centred coordinates."""
+        shape = (self.n_components, rows.shape[1])
+        weights = _given(self.weights_init, "weights_init", shape[:1])
+        means = _given(self.means_init, "means_init", shape)
+        precisions = _given(self.precisions_init, "precisions_init", shape)
+        if weights is not None and (min(weights) < 0 or abs(weights.sum() - 1) > 1e-6):
+            raise ValueError("weights_init must not be negative and must sum to 1")
+        if precisions is not None and (precisions <= 0).any():
+            raise ValueError("precisions_init must be above 0")
+
+        mixture = None
+        if weights is None or means is None or precisions is None:
+            mixture = self._start_from_data(rows, random_state)
+
+        def choose(own, found):
+            return torch.as_tensor(own).to(rows) if own is not None else found()
+
+        return Mixture(
+            choose(weights, lambda: mixture.weights),
+            choose(means - centre if means is not None else None, lambda: mixture.means),
+            choose(1 / precisions if precisions is not None else None, lambda: mixture.variances),
+        )
+
+    def _start_from_data(self, rows, random_state):
+        """Put each row wholly into one component and take the moments."""
+        data, k = rows.cpu().numpy(), self.n_components
+        if self.init_params == "kmeans":
+            clusters = KMeans(k, n_init=1, random_state=random_state).fit(data).labels_
+            nearest = torch.from_numpy(clusters).long().to(rows.device)
+        else:
+            if self.init_params == "k-means++":
+                _, seeds = kmeans_plusplus(data, k, random_state=random_state)
+            else:
+                seeds = random_state.choice(len(data), k, replace=False)
+            seeds = rows[torch.from_numpy(np.asarray(seeds)).to(rows.device)]  # (K, d)
+            nearest = torch.empty(len(rows), dtype=torch.long, device=rows.device)
+            for block in self._blocks(len(rows), k):
+                nearest[block] = torch.cdist(rows[block], seeds).argmin(dim=1)
+        counts, moments = _zeros(rows, k)
+        counts.index_add_(0, nearest, torch.ones_like(rows[:, 0]))
+        for block in self._blocks(len(rows), k):
+            moments.index_add_(0, nearest[block], _with_squares(rows[block]))
+        # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
+        everywhere = Mixture(counts, torch.zeros_like(rows[:k]), rows.var(dim=0).expand(k, -1))
+        return _maximise(counts, moments, everywhere, self.reg_covar)
+
+    def _run(self, rows, mixture):
+        """EM from one start until it converges."""
+        bounds, change, converged = [], math.inf, False
+        iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
+                          disable=not self.verbose)  # fmt: skip
+        for _ in iterations:
+            counts, moments = _zeros(rows, self.n_components)
+            weight, constant = mixture.log_joint_terms()
+            total = torch.zeros((), dtype=torch.float64, device=rows.device)
+            for block in self._blocks(len(rows), self.n_components):
+                stacked = _with_squares(rows[block])  # (b, 2d)
+                log_joint = torch.addmm(constant, stacked, weight)  # (b, K)
+                log_likelihood = log_joint.logsumexp(dim=1, keepdim=True)  # (b, 1)
+                responsibility = log_joint.sub_(log_likelihood).exp_()  # (b, K)
+                total += log_likelihood.sum()
+                counts += responsibility.sum(dim=0)
+                moments.addmm_(responsibility.T, stacked)  # (K, 2d)
+            mixture = _maximise(counts, moments, mixture, self.reg_covar)
+            bound = float(total) / len(rows)
+            change = bound - bounds[-1] if bounds else math.inf
+            bounds.append(bound)
+            iterations.set_postfix_str(f"{bound / rows.shape[1]:.4f} nats/dim, +{change:.2g}/row")
+            if abs(change) < self.tol:
+                converged = True
+                break
+        return Run(mixture, bounds, change, converged)
+
+    def _set_mixture(self, mixture, centre):
+        self.weights_ = mixture.weights.cpu().numpy()
+        self.means_ = mixture.means.cpu().numpy() + centre
+        self.covariances_ = mixture.variances.cpu().numpy()
+        self.precisions_ = 1 / self.covariances_
+
+    def _mixture(self):
+        """The fitted mixture about its own mean, and that mean (d,)."""
+        centre = self.weights_ @ self.means_
+        arrays = self.weights_, self.means_ - centre, self.covariances_
+        return Mixture(*(torch.from_numpy(a) for a in arrays)), centre
+
+    def _by_block(self, X, reduce):
+        """Apply ``reduce`` to log w_k N(x; k), float64 (b, K), of every block of rows."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        device = resolve_device(self.device)
+        mixture, centre = self._mixture()
+        weight, constant = (t.to(device) for t in mixture.log_joint_terms())
+        results = [
+            reduce(_log_joint(torch.from_numpy(X[b] - centre).to(device), weight, constant)).cpu()
+            for b in self._blocks(len(X), len(self.weights_))
+        ]
+        return torch.cat(results).numpy()
+
+    def _n_parameters(self):
+        check_is_fitted(self)
+        return self.means_.size + self.covariances_.size + self.weights_.size - 1
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights (K,), means (K, d) and variances (K, d), float64 tensors."""
+
+    weights: torch.Tensor
+    means: torch.Tensor
+    variances: torch.Tensor
+
+    def log_joint_terms(self):
+        """W (2d, K) and c (K,) with log w_k N(x; k) = [x, x²] W + c: one matrix product."""
+        precisions = 1 / self.variances
+        scaled = self.means * precisions
+        constant = self.weights.log() - 0.5 * (
+            self.means.shape[1] * math.log(2 * math.pi)
+            + self.variances.log().sum(dim=1)
+            + (self.means * scaled).sum(dim=1)
+        )
+        return torch.cat([scaled, -0.5 * precisions], dim=1).T.contiguous(), constant
+
+
+@dataclass(frozen=True)
+class Run:
+    """What EM reached from one start."""
+
+    mixture: Mixture
+    bounds: list
+    change: float
+    converged: bool
+
+
+def _given(values, name, shape):
+    """Check a part of a start that the user gave; None stays None."""
+    if values is None:
+        return None
+    values = as_array(values, name)
+    if values.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
+    return values
+
+
+def _with_squares(rows):
+    return torch.cat([rows, rows.square()], dim=1)  # (b, 2d)
+
+
+def _log_joint(rows, weight, constant):
+    return torch.addmm(constant, _with_squares(rows), weight)  # (b, K)
+
+
+def _zeros(rows, k):
+    """Accumulators: counts (K,) and sums of [x, x²] (K, 2d)."""
+    return rows.new_zeros(k), rows.new_zeros(k, 2 * rows.shape[1])
+
+
+def _maximise(counts, moments, before, reg_covar):
+    """M-step (eq. 5): the mixture with the highest expected log-likelihood.
+
+    Args:
+        counts: expected rows of each component, (K,).
+        moments: responsibility-weighted sums of [x, x²], (K, 2d).
+        before: the mixture before; a component that has lost all its rows keeps its place.
+        reg_covar: added to the variances.
+    """
+    counts = counts + 10 * torch.finfo(counts.dtype).eps  # as scikit-learn does
+    mean, mean_of_squares = (moments / counts[:, None]).chunk(2, dim=1)  # (K, d) each
+    variances = (mean_of_squares - mean.square()).clamp_min(0) + reg_covar
+    empty = (counts < 1e-12)[:, None]
+    means = torch.where(empty, before.means, mean)
+    variances = torch.where(empty, before.variances, variances)
+    if not (variances > 0).all():
+        raise ValueError(
+            "a variance is not above 0 (a constant feature, or a component with one row): "
+            "raise reg_covar, drop constant features, or ask for fewer components"
+        )
+    return Mixture(counts / counts.sum(), means, variances)
