@@ -1,0 +1,63 @@
+"""Understanding classifier mistakes with generative models: the library behind the book.
+
+Every public name is importable from here and loaded when it is first asked for, so that
+``import mistakes_lib`` costs nothing and drawing a figure loads no network.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "attacks": ("bim", "fgsm"),
+    "classifiers": ("FeatureClassifier", "build_classifier", "densenet_bc", "wide_resnet"),
+    "comparison": ("detection_table", "fit_scorers", "score_pairs"),
+    "data": ("ImageSet", "load_dataset"),
+    "density": ("DiagonalGMM",),
+    "evaluation": (
+        "DetectionReport",
+        "ReliabilityBins",
+        "RiskCoverage",
+        "Threshold",
+        "conformal_threshold",
+        "detection_report",
+        "expected_calibration_error",
+        "reliability_bins",
+        "risk_coverage",
+        "select_threshold",
+    ),
+    "experiment": ("Experiment", "load_experiment"),
+    "features": ("FeatureSet", "extract_features"),
+    "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
+    "purification": (
+        "PurificationEffect",
+        "purification_effect",
+        "purification_grid",
+        "purification_objective",
+        "purify",
+    ),
+    "runs": ("Run", "load_run", "make_run"),
+    "scores": (
+        "Energy",
+        "LogLikelihood",
+        "Mahalanobis",
+        "MaxLogit",
+        "MaxSoftmax",
+        "Scorer",
+        "TemperatureScaling",
+    ),
+    "training": ("Recipe", "train"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

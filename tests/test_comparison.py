@@ -1,0 +1,78 @@
+"""The tables of detectors: each fitted on its split, each row what the report says."""
+
+import numpy as np
+import pytest
+
+from mistakes_lib import (
+    DiagonalGMM,
+    FeatureSet,
+    detection_report,
+    detection_table,
+    fit_scorers,
+    score_pairs,
+)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Three classes in four dimensions: train, validation, test, and inputs from far away."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(scale=3, size=(3, 4))
+
+    def draw(n, shift=0.0):
+        labels = rng.integers(3, size=n)
+        features = centres[labels] + rng.normal(size=(n, 4)) + shift
+        distances = ((features[:, None] - centres) ** 2).sum(axis=2)  # (n, 3)
+        return FeatureSet(features, -distances / 2 + rng.normal(size=(n, 3)), labels)
+
+    return {"train": draw(400), "validation": draw(200), "test": draw(300), "far": draw(80, 9.0)}
+
+
+@pytest.fixture(scope="module")
+def scorers(splits):
+    density = DiagonalGMM(3, random_state=0)
+    return fit_scorers(splits["train"], splits["validation"], density)
+
+
+def test_the_papers_score_comes_first_and_every_score_is_fitted(scorers, splits):
+    assert next(iter(scorers)) == "GMM-3"
+    for scorer in scorers.values():
+        assert np.isfinite(scorer.score(splits["test"])).all()
+
+
+def test_each_scorer_learns_from_its_own_split(splits):
+    """Moving the other split must change nothing."""
+    train, validation, far = splits["train"], splits["validation"], splits["far"]
+    density = DiagonalGMM(3, random_state=0)
+    usual = fit_scorers(train, validation, density)
+    for moved, unmoved in (("train", "validation"), ("validation", "train")):
+        arguments = {"train": train, "validation": validation} | {moved: far}
+        other = fit_scorers(**arguments, density=density)
+        for name, scorer in usual.items():
+            if scorer.fits_on == unmoved:
+                np.testing.assert_array_equal(
+                    other[name].score(splits["test"]), scorer.score(splits["test"])
+                )
+
+
+def test_a_row_is_the_report_of_its_scores(scorers, splits):
+    pairs = score_pairs(scorers, splits["test"], splits["far"])
+    table = detection_table(pairs, confidence=0.9, random_state=1)
+    assert list(table.index) == list(scorers)
+    for name, scorer in scorers.items():
+        trusted, suspect = (scorer.score(splits[s]) for s in ("test", "far"))
+        report = detection_report(trusted, suspect, confidence=0.9, random_state=1)
+        assert table.AUROC[name] == report.auroc
+        assert (table.low[name], table.high[name]) == report.auroc_ci
+        assert (table.AUPR[name], table.FPR95[name]) == (report.aupr, report.fpr95)
+
+
+def test_far_inputs_are_found_by_the_features(scorers, splits):
+    table = detection_table(score_pairs(scorers, splits["test"], splits["far"]), random_state=0)
+    assert table.AUROC["GMM-3"] > 0.95 and table.AUROC["Mahalanobis"] > 0.95
+
+
+def test_an_empty_group_is_named(scorers, splits):
+    test = splits["test"]
+    with pytest.raises(ValueError, match="features is empty"):
+        score_pairs(scorers, test, test[np.zeros(len(test), bool)])

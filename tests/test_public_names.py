@@ -1,0 +1,41 @@
+"""What `mistakes_lib` promises to export is there, documented, and cheap to import."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import mistakes_lib
+
+
+@pytest.mark.parametrize("name", mistakes_lib.__all__)
+def test_name_is_importable_and_documented(name):
+    value = getattr(mistakes_lib, name)
+    assert value.__name__ == name
+    assert inspect.getdoc(value), f"{name} has no docstring"
+    assert name in inspect.getmodule(value).__all__
+
+
+@pytest.mark.parametrize("name", [n for n in mistakes_lib.__all__ if n[0].islower()])
+def test_every_argument_is_explained(name):
+    function = getattr(mistakes_lib, name)
+    text = inspect.getdoc(function)
+    for argument in inspect.signature(function).parameters:
+        assert argument.strip("*") in text, f"{name}: {argument} is not in the docstring"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Oracle'"):
+        _ = mistakes_lib.Oracle
+
+
+def test_importing_the_package_loads_no_network_library():
+    check = "import sys, mistakes_lib; assert 'load_run' in dir(mistakes_lib)"
+    check += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_drawing_a_figure_loads_no_network_library():
+    check = "import sys; from mistakes_lib import plotting; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
