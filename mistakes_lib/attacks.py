@@ -1,6 +1,5 @@
 """Small changes of the images that make a classifier fail: FGSM and BIM (§4)."""
 
-from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
@@ -9,7 +8,7 @@ from sklearn.utils import check_scalar
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from mistakes_lib.features import resolve_device
+from mistakes_lib.features import eval_mode, resolve_device
 from mistakes_lib.validation import as_array, as_labels, check_positive
 
 __all__ = ["bim", "fgsm"]
@@ -128,7 +127,7 @@ def _ascend(classifier, images, labels, *, eps, step, iterations, batch_size, de
     )
     attacked = torch.empty_like(clean)
     classifier.to(device)
-    with _eval_mode(classifier):
+    with eval_mode(classifier):
         for start in tqdm(range(0, len(clean), batch_size), desc="attack", disable=not progress):
             rows = slice(start, start + batch_size)
             x, y = clean[rows].to(device), labels[rows].to(device)
@@ -179,15 +178,3 @@ def _check_eps(eps):
         raise ValueError(
             f"eps must be a number in [0, 1], in pixel units (8/255, not 8), got {eps!r}"
         )
-
-
-@contextmanager
-def _eval_mode(classifier):
-    """Put every module in eval mode, and each back into the mode that it had."""
-    modes = {module: module.training for module in classifier.modules()}
-    classifier.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

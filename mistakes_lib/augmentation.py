@@ -21,7 +21,7 @@ def augment(images, *, max_shift=2, flip=True, generator=None):
         Tensor of the same shape and dtype.
 
     Raises:
-        ValueError: ``max_shift`` is negative.
+        ValueError: ``max_shift`` is negative, or the images are not four-dimensional.
 
     Example:
         >>> images = torch.arange(12).reshape(1, 1, 3, 4)
@@ -30,6 +30,8 @@ def augment(images, *, max_shift=2, flip=True, generator=None):
     """
     if max_shift < 0:
         raise ValueError(f"max_shift must be at least 0, got {max_shift}")
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (n, c, h, w), got {tuple(images.shape)}")
     n, _, h, w = images.shape
     draw = {"generator": generator, "device": images.device}
     rows = torch.arange(h, device=images.device).expand(n, h)

@@ -1,9 +1,12 @@
 """What a classifier says of a batch of images: features, logits and, if known, labels (§3.1)."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
 from mistakes_lib.storage import load_arrays, save_arrays
@@ -75,7 +78,14 @@ class FeatureSet:
         return float(self.correct.mean())
 
     def save(self, path, *, features_dtype=np.float32):
-        """Write a safetensors file with a checksum; ``features_dtype=np.float16`` halves it."""
+        """Write a safetensors file with a checksum; ``features_dtype=np.float16`` halves it.
+
+        Raises:
+            ValueError: a feature is too large for ``features_dtype``.
+        """
+        largest = np.abs(self.features).max()
+        if largest > np.finfo(features_dtype).max:
+            raise ValueError(f"a feature of size {largest} does not fit {np.dtype(features_dtype)}")
         arrays = {
             "features": self.features.astype(features_dtype),
             "logits": self.logits,
@@ -107,12 +117,23 @@ def resolve_device(device="auto"):
     return torch.device(device)
 
 
+@contextmanager
+def eval_mode(classifier):
+    """Put every module in eval mode, and each back into the mode that it had."""
+    modes = {module: module.training for module in classifier.modules()}
+    classifier.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():  # some may have been frozen in eval mode
+            module.training = training
+
+
 def _batches(images_or_loader, batch_size):
     """Yield (images, labels or None) from an array, a tensor or any iterable of batches."""
-    if isinstance(images_or_loader, np.ndarray):
-        images_or_loader = torch.from_numpy(images_or_loader)
-    if isinstance(images_or_loader, torch.Tensor):
-        yield from ((chunk, None) for chunk in images_or_loader.split(batch_size))
+    if isinstance(images_or_loader, np.ndarray | torch.Tensor):
+        for start in range(0, len(images_or_loader), batch_size):
+            yield images_or_loader[start : start + batch_size], None
         return
     for batch in images_or_loader:
         yield (batch[0], batch[1]) if isinstance(batch, list | tuple) else (batch, None)
@@ -137,25 +158,28 @@ def extract_features(
         FeatureSet of n rows, in the order of the images.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or they are integers other than uint8.
     """
+    check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
-    was_training = classifier.training
-    classifier = classifier.to(device).eval()
+    classifier = classifier.to(device)
     features, logits, seen_labels = [], [], []
-    try:
+    with eval_mode(classifier):
         for images, batch_labels in tqdm(
             _batches(images_or_loader, batch_size), desc="features", disable=not progress
         ):
-            images = images.to(device)
-            images = images.float() / 255 if images.dtype == torch.uint8 else images
+            if not isinstance(images, torch.Tensor):
+                # A copy, since torch refuses reversed arrays and warns of read-only ones.
+                images = torch.tensor(np.ascontiguousarray(images))
+            if images.dtype != torch.uint8 and not images.is_floating_point():
+                raise ValueError(f"images must be uint8 or float, got {images.dtype}")
+            scale = 255 if images.dtype == torch.uint8 else 1
+            images = images.to(device, classifier.mean.dtype) / scale
             batch = classifier.features(images)  # (b, d)
             features.append(batch.float().cpu().numpy())
             logits.append(classifier.head(batch).float().cpu().numpy())
             if batch_labels is not None:
                 seen_labels.append(np.asarray(batch_labels))
-    finally:
-        classifier.train(was_training)
     if not features:
         raise ValueError("there are no images to extract features from")
     if seen_labels:

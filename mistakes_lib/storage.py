@@ -39,7 +39,7 @@ def atomic_write(path):
 def _checksum(arrays):
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")  # ascontiguousarray would give 0-d a shape (1,)
         digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -55,7 +55,7 @@ def save_arrays(path, arrays, metadata=None):
         arrays: dict of name → NumPy array.
         metadata: dict that :func:`load_arrays` gives back.
     """
-    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     header = {"sha256": _checksum(arrays), "metadata": json.dumps(metadata or {}, sort_keys=True)}
     with atomic_write(path) as temporary:
         temporary.write_bytes(serialize(arrays, metadata=header))

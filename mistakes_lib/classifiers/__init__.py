@@ -17,7 +17,7 @@ def build_classifier(architecture):
             arguments, as ``FeatureClassifier.architecture`` holds them.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or no ``num_classes``.
 
     Example:
         >>> build_classifier({"name": "wide_resnet", "num_classes": 10, "depth": 10}).num_features
@@ -27,4 +27,6 @@ def build_classifier(architecture):
     name = arguments.pop("name", None)
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown classifier {name!r}: choose one of {sorted(ARCHITECTURES)}")
+    if "num_classes" not in arguments:
+        raise ValueError(f"the description of {name} lacks num_classes")
     return ARCHITECTURES[name](arguments.pop("num_classes"), **arguments)

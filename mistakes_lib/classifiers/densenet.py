@@ -76,12 +76,14 @@ def densenet_bc(
 
     Example:
         >>> densenet_bc(10, depth=10, growth_rate=4).num_features
-        11
+        9
     """
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"depth must be 6 n + 4 with n ≥ 1 (10, 16, …, 40, 100), got {depth}")
+    if growth_rate < 1:
+        raise ValueError(f"growth_rate must be at least 1, got {growth_rate}")
     if not 0 < compression <= 1:
         raise ValueError(f"compression must lie in (0, 1], got {compression}")
     if last_activation not in ACTIVATIONS:
@@ -96,6 +98,8 @@ def densenet_bc(
             channels += growth_rate
         if block < 2:
             compressed = int(channels * compression)
+            if compressed < 1:
+                raise ValueError(f"compression {compression} leaves none of {channels} channels")
             body.append(_transition(channels, compressed, dropout))
             channels = compressed
     body.extend(
@@ -114,8 +118,8 @@ def densenet_bc(
         "compression": compression,
         "dropout": dropout,
         "last_activation": last_activation,
-        "mean": list(mean),
-        "std": list(std),
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
     }
     head = nn.Linear(channels, num_classes)
     classifier = FeatureClassifier(body, head, mean=mean, std=std, architecture=architecture)

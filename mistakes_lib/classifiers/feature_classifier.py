@@ -32,7 +32,8 @@ class FeatureClassifier(nn.Module):
         super().__init__()
         if not isinstance(head, nn.Linear):
             raise TypeError(f"head must be an nn.Linear, got {type(head).__name__}")
-        if min(std) <= 0:
+        mean, std = [float(value) for value in mean], [float(value) for value in std]
+        if not all(value > 0 for value in std):
             raise ValueError(f"std must be positive in every channel, got {tuple(std)}")
         self.body = body
         self.head = head

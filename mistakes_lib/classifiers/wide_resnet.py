@@ -87,8 +87,8 @@ def wide_resnet(
         "depth": depth,
         "widen_factor": widen_factor,
         "dropout": dropout,
-        "mean": list(mean),
-        "std": list(std),
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
     }
     head = nn.Linear(channels_in, num_classes)
     classifier = FeatureClassifier(body, head, mean=mean, std=std, architecture=architecture)

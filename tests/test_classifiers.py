@@ -1,0 +1,448 @@
+"""The paper's networks against torchvision and their published size; wrapping anybody's network."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from mistakes_lib.classifiers import (
+    FeatureClassifier,
+    build_classifier,
+    densenet_bc,
+    wide_resnet,
+)
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+def small_densenet(**options):
+    return densenet_bc(4, **{"depth": 16, "growth_rate": 4} | options)
+
+
+def small_wide_resnet(**options):
+    return wide_resnet(4, **{"depth": 10, "widen_factor": 1} | options)
+
+
+SMALL = [small_densenet, small_wide_resnet]
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def images(n=6, size=8):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def lively(classifier):
+    """Give batch normalisation statistics and scales other than the identity; in eval mode."""
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return classifier.eval()
+
+
+def test_the_papers_densenet_has_its_published_size():
+    with torch.device("meta"):
+        network = densenet_bc(10)
+    assert count(network) == 769_162  # "0.8M" in Huang et al., table 2
+    assert network.num_features == 342
+
+
+def test_the_papers_wide_resnet_has_its_published_size():
+    with torch.device("meta"):
+        network = wide_resnet(10)
+    assert count(network) == 36_479_194  # "36.5M" in Zagoruyko & Komodakis, table 4
+    assert network.num_features == 640
+
+
+def densenet_size(num_classes, depth, growth_rate, compression):
+    """(parameters, features): layer i of a block of n sees c + i k channels, a series to sum."""
+    n, k = (depth - 4) // 6, growth_rate
+    channels, total = 2 * k, 3 * 2 * k * 9
+    for block in range(3):
+        inputs = n * channels + k * n * (n - 1) // 2  # Σ of the channels that its layers see
+        total += inputs * (2 + 4 * k) + n * (8 * k + 36 * k * k)
+        channels += n * k
+        if block < 2:
+            kept = int(channels * compression)
+            total += 2 * channels + channels * kept
+            channels = kept
+    return total + 2 * channels + (channels + 1) * num_classes, channels
+
+
+@pytest.mark.parametrize("depth", [10, 22, 40])
+@pytest.mark.parametrize("growth_rate", [3, 12])
+@pytest.mark.parametrize("compression", [0.3, 0.5, 1])
+def test_densenets_size_is_the_closed_form(depth, growth_rate, compression):
+    with torch.device("meta"):
+        network = densenet_bc(7, depth=depth, growth_rate=growth_rate, compression=compression)
+    expected = densenet_size(7, depth, growth_rate, compression)
+    assert (count(network), network.num_features) == expected
+
+
+def wide_resnet_size(num_classes, depth, widen_factor):
+    n, c = (depth - 4) // 6, 16
+    total = 3 * 16 * 9
+    for width in (16 * widen_factor, 32 * widen_factor, 64 * widen_factor):
+        total += 2 * c + 9 * c * width + (c * width if c != width else 0)  # entering the group
+        total += (n - 1) * (2 * width + 9 * width * width)  # first halves of the other blocks
+        total += n * (2 * width + 9 * width * width)  # second halves
+        c = width
+    return total + 2 * c + (c + 1) * num_classes
+
+
+@pytest.mark.parametrize("depth", [10, 16, 40])
+@pytest.mark.parametrize("widen_factor", [1, 2, 4])
+def test_wide_resnets_size_is_the_closed_form(depth, widen_factor):
+    with torch.device("meta"):
+        network = wide_resnet(7, depth=depth, widen_factor=widen_factor)
+    assert count(network) == wide_resnet_size(7, depth, widen_factor)
+    assert network.num_features == 64 * widen_factor
+
+
+def test_densenet_computes_what_torchvisions_does():
+    ours = lively(small_densenet(last_activation="relu"))
+    peer = torchvision.models.DenseNet(
+        growth_rate=4, block_config=(2, 2, 2), num_init_features=8, bn_size=4, num_classes=4
+    )
+    # torchvision's stem is for ImageNet: put that for 32 × 32 images in its place.
+    peer.features.conv0 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    for name in ("norm0", "relu0", "pool0"):
+        setattr(peer.features, name, nn.Identity())
+    weights = ours.state_dict()
+    del weights["mean"], weights["std"]
+    peer.load_state_dict(dict(zip(peer.state_dict(), weights.values(), strict=True)))
+    torch.testing.assert_close(ours(images()), peer.eval()(images()))
+
+
+def normalise(x, norm):
+    x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return x.relu()
+
+
+def test_wide_resnet_computes_what_its_authors_wrote_down():
+    """The functional form of Zagoruyko's code, on our weights."""
+    ours = lively(wide_resnet(4, depth=16, widen_factor=2))
+    norms = iter([m for m in ours.modules() if isinstance(m, nn.BatchNorm2d)])
+    convs = {n: m.weight for n, m in ours.named_modules() if isinstance(m, nn.Conv2d)}
+    shortcuts = iter([w for n, w in convs.items() if "shortcut" in n])
+    convs = iter([w for n, w in convs.items() if "shortcut" not in n])
+    x = F.conv2d(images(), next(convs), padding=1)
+    for group in range(3):
+        for block in range(2):
+            stride = 2 if group and not block else 1
+            o1 = normalise(x, next(norms))
+            y = F.conv2d(o1, next(convs), stride=stride, padding=1)
+            z = F.conv2d(normalise(y, next(norms)), next(convs), padding=1)
+            x = z + (x if block else F.conv2d(o1, next(shortcuts), stride=stride))
+    features = normalise(x, next(norms)).mean(dim=(2, 3))
+    torch.testing.assert_close(ours.features(images()), features)
+    assert [next(i, None) for i in (norms, convs, shortcuts)] == [None] * 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_tanh_bounds_the_features(training):
+    network = small_densenet()
+    last_norm = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    nn.init.constant_(last_norm.weight, 50.0)
+    features = network.train(training).features(10 * images())
+    assert features.abs().max() <= 1
+    assert features.min() < -0.01
+
+
+def test_relu_features_are_not_bounded():
+    network = small_densenet(last_activation="relu")
+    last_norm = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    nn.init.constant_(last_norm.weight, 50.0)
+    features = network.features(images())
+    assert features.min() >= 0
+    assert features.max() > 1
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_pixels_are_standardised_inside(make):
+    inside = lively(make(mean=MEAN, std=STD))
+    outside = make()
+    outside.load_state_dict(
+        inside.state_dict() | {"mean": outside.mean.clone(), "std": outside.std.clone()}
+    )
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    torch.testing.assert_close(inside(images()), outside.eval()((images() - mean) / std))
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_a_batchs_other_images_do_not_matter(make):
+    network = lively(make())
+    whole = network(images())
+    for row in range(len(whole)):
+        torch.testing.assert_close(network(images()[row : row + 1])[0], whole[row])
+    torch.testing.assert_close(network(images().flip(0)).flip(0), whole)
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_logits_are_the_head_of_the_features(make):
+    network = lively(make())
+    features = network.features(images())
+    assert features.shape == (6, network.num_features)
+    logits = features @ network.head.weight.T + network.head.bias
+    torch.testing.assert_close(network(images()), logits)
+    assert logits.shape == (6, network.num_classes) == (6, 4)
+
+
+@pytest.mark.parametrize("make", SMALL)
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_images_of_any_size_that_halves_twice(make, size):
+    assert make().eval()(images(2, size)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_gradients_reach_every_parameter_and_the_images(make):
+    network, x = make(dropout=0.1), images().requires_grad_()
+    F.cross_entropy(network(x), torch.arange(6) % 4).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+    assert x.grad.abs().amax(dim=(1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_dropout_acts_in_training_only(make):
+    network = make(dropout=0.5)
+    first, second = network(images()), network(images())
+    assert not torch.allclose(first, second)
+    network.eval()
+    assert torch.equal(network(images()), network(images()))
+    assert count(network) == count(make(dropout=0.0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: small_densenet(mean=MEAN, std=STD, compression=0.7, last_activation="relu"),
+        lambda: small_wide_resnet(mean=np.float32(MEAN), std=torch.tensor(STD), dropout=0.1),
+    ],
+)
+def test_the_description_makes_the_same_network(make):
+    network = make()
+    description = json.loads(json.dumps(network.architecture))
+    again = build_classifier(description)
+    assert again.architecture == network.architecture == description
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again.eval()(images()), network.eval()(images()))
+
+
+def test_building_does_not_use_up_the_description():
+    description = {"name": "densenet_bc", "num_classes": 3, "depth": 10, "growth_rate": 2}
+    before = dict(description)
+    build_classifier(description)
+    assert description == before
+
+
+@pytest.mark.parametrize("name", ["resnet", None, "densenet"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ValueError, match=r"unknown classifier .*densenet_bc.*wide_resnet"):
+        build_classifier({"name": name, "num_classes": 10})
+
+
+def test_a_description_without_classes_is_refused():
+    with pytest.raises(ValueError, match="description of wide_resnet lacks num_classes"):
+        build_classifier({"name": "wide_resnet", "depth": 10})
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "complaint"),
+    [
+        (densenet_bc, {"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        (densenet_bc, {"depth": 4}, "depth must be 6 n"),
+        (densenet_bc, {"depth": 101}, "depth must be 6 n .*got 101"),
+        (densenet_bc, {"growth_rate": 0}, "growth_rate must be at least 1"),
+        (densenet_bc, {"compression": 0}, "compression must lie in"),
+        (densenet_bc, {"compression": 1.1}, "compression must lie in"),
+        (densenet_bc, {"compression": 0.1, "growth_rate": 1, "depth": 10}, "none of 3 channels"),
+        (densenet_bc, {"dropout": 1.5}, "dropout"),
+        (densenet_bc, {"dropout": -0.1}, "dropout"),
+        (densenet_bc, {"last_activation": "gelu"}, "last_activation must be one of .*'gelu'"),
+        (densenet_bc, {"depth": 10, "std": (1, 0, 1)}, "std must be positive"),
+        (wide_resnet, {"num_classes": 0}, "num_classes must be at least 2, got 0"),
+        (wide_resnet, {"depth": 4}, "depth must be 6 n"),
+        (wide_resnet, {"depth": 27}, "depth must be 6 n .*got 27"),
+        (wide_resnet, {"widen_factor": 0}, "widen_factor must be at least 1"),
+        (wide_resnet, {"dropout": 2}, "dropout"),
+        (wide_resnet, {"depth": 10, "widen_factor": 1, "std": (1, np.nan, 1)}, "std must be"),
+    ],
+)
+def test_bad_arguments_are_named(make, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make(**{"num_classes": 10} | options)
+
+
+def test_a_feature_classifier_is_its_parts():
+    body = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Tanh())
+    head = nn.Linear(5, 3)
+    classifier = FeatureClassifier(body, head, mean=MEAN, std=STD)
+    x = images(4, 4)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    torch.testing.assert_close(classifier(x), head(body((x - mean) / std)))
+    assert (classifier.num_features, classifier.num_classes) == (5, 3)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (48,), (1, 2, 3, 4, 4)])
+def test_only_batches_of_images_are_taken(shape):
+    classifier = FeatureClassifier(nn.Flatten(), nn.Linear(48, 3))
+    for ask in (classifier, classifier.features):
+        with pytest.raises(ValueError, match=r"images must have shape \(n, 3, h, w\), got"):
+            ask(torch.rand(shape))
+
+
+def test_the_head_must_be_linear():
+    with pytest.raises(TypeError, match=r"head must be an nn\.Linear, got Sequential"):
+        FeatureClassifier(nn.Flatten(), nn.Sequential(nn.Linear(48, 3)))
+
+
+def plain_net():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6 * 36, 7),
+        nn.Tanh(),
+        nn.Linear(7, 5),
+    )
+
+
+NETS = {
+    "plain": plain_net,
+    "resnet18": lambda: torchvision.models.resnet18(weights=None, num_classes=5),
+    "densenet121": lambda: torchvision.models.densenet121(weights=None, num_classes=5),
+    "mobilenet": lambda: torchvision.models.mobilenet_v3_small(weights=None, num_classes=5),
+}
+SIZES = {"plain": 8, "resnet18": 32, "densenet121": 32, "mobilenet": 32}
+WIDTHS = {"plain": 7, "resnet18": 512, "densenet121": 1024, "mobilenet": 1024}
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_anybodys_network_is_split_and_not_changed(name):
+    net = lively(NETS[name]())
+    x = images(3, SIZES[name])
+    weights, expected = copy.deepcopy(net.state_dict()), net(x)
+    classifier = FeatureClassifier.from_module(net).eval()
+    features = classifier.features(x)
+    assert features.shape == (3, WIDTHS[name]) == (3, classifier.num_features)
+    torch.testing.assert_close(features @ classifier.head.weight.T + classifier.head.bias, expected)
+    assert torch.equal(classifier(x), expected)
+    assert torch.equal(net(x), expected)
+    assert not any(module._forward_hooks for module in net.modules())
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_a_wrapped_networks_pixels_are_standardised():
+    net = plain_net()
+    classifier = FeatureClassifier.from_module(net, mean=MEAN, std=STD)
+    expected = net(torchvision.transforms.Normalize(MEAN, STD)(images()))
+    torch.testing.assert_close(classifier(images()), expected)
+
+
+def test_a_wrapped_networks_gradients_are_its_own():
+    net = plain_net()
+    alone = copy.deepcopy(net)
+    classifier = FeatureClassifier.from_module(net)
+    labels = torch.arange(6) % 5
+    F.cross_entropy(classifier(images()), labels).backward()
+    F.cross_entropy(alone(images()), labels).backward()
+    for ours, own in zip(net.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, own.grad)
+    assert len(list(classifier.parameters())) == len(list(net.parameters()))
+
+
+def test_a_copy_is_independent():
+    classifier = FeatureClassifier.from_module(plain_net())
+    before = classifier(images())
+    duplicate = copy.deepcopy(classifier)
+    nn.init.zeros_(duplicate.head.weight)
+    nn.init.ones_(duplicate.head.bias)
+    assert torch.equal(duplicate(images()), torch.ones(6, 5))
+    assert torch.equal(classifier(images()), before)
+
+
+class TwoHeads(nn.Module):
+    """The auxiliary head comes last in the module's own order, the real one does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(48, 6)
+        self.real = nn.Linear(6, 5)
+        self.auxiliary = nn.Linear(6, 5)
+
+    def forward(self, x):
+        hidden = self.hidden(x.flatten(1)).tanh()
+        self.auxiliary(hidden)
+        return self.real(hidden)
+
+
+class Shared(nn.Module):
+    """One layer, used twice: which of its inputs are the features?"""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(48, 48)
+
+    def forward(self, x):
+        return self.layer(self.layer(x.flatten(1)))
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used = nn.Linear(48, 5)
+        self.spare = nn.Linear(48, 5)
+
+    def forward(self, x):
+        return self.used(x.flatten(1))
+
+
+def test_the_wrong_last_layer_is_noticed_and_the_others_named():
+    net = TwoHeads()
+    with pytest.raises(ValueError, match=r"'auxiliary' is not .*candidates: hidden, real"):
+        FeatureClassifier.from_module(net)(images(2, 4))
+    classifier = FeatureClassifier.from_module(net, head="real")
+    assert torch.equal(classifier(images(2, 4)), net(images(2, 4)))
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("net", "head", "complaint"),
+    [
+        (TwoHeads(), "hidden", r"'hidden' is not .*candidates: real, auxiliary"),
+        (Unused(), None, r"'spare' is not .*candidates: used"),
+        (Shared(), None, r"'layer' is not .*candidates: none"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.LogSoftmax(1)), None, "'1' is not"),
+    ],
+)
+def test_a_layer_that_is_not_the_head_is_refused_at_the_first_batch(net, head, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        FeatureClassifier.from_module(net, head=head)(images(2, 4))
+
+
+def test_networks_without_such_a_layer_are_refused():
+    with pytest.raises(ValueError, match=r"Sequential has no nn\.Linear layer"):
+        FeatureClassifier.from_module(nn.Sequential(nn.Conv2d(3, 5, 8), nn.Flatten()))
+    with pytest.raises(ValueError, match="no linear layer 'fc'; candidates: 3, 5"):
+        FeatureClassifier.from_module(plain_net(), head="fc")
+    with pytest.raises(ValueError, match="std must be positive"):
+        FeatureClassifier.from_module(plain_net(), std=(1.0, -1.0, 1.0))
