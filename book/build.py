@@ -12,6 +12,7 @@ Other parameters (quick, paper) leave the committed chapters alone: that book is
 published under _build/.
 """
 
+import base64
 import difflib
 import hashlib
 import logging
@@ -37,6 +38,7 @@ NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = NOTEBOOKS / "parameters"
 CHAPTERS = ROOT / "book" / "chapters"
 BUILD = ROOT / "_build"
+FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
 PUBLISHED = "published"
 
 NOTEBOOK_METADATA = {
@@ -267,6 +269,30 @@ def execute_chapters(parameters_name, destination, *, only=()):
             print(f"    on stderr, not published: {complaint}", flush=True)
 
 
+def front_page_picture(chapters=CHAPTERS):
+    """Return, as PNG, the figure of the one cell tagged ``front-page`` in the executed chapters."""
+    pictures = [
+        output.data["image/png"]
+        for path in sorted(Path(chapters).glob("*.ipynb"))
+        for cell in nbformat.read(path, as_version=4).cells
+        if "front-page" in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    if len(pictures) != 1:
+        raise BuildError(
+            f"One cell tagged `front-page` must show one figure, found {len(pictures)}."
+        )
+    return base64.b64decode(pictures[0])
+
+
+def write_front_page(root=ROOT):
+    """Put that figure where the first page and the README of the book in ``root`` look for it."""
+    path = root / FRONT_PAGE.relative_to(ROOT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(front_page_picture(root / CHAPTERS.relative_to(ROOT)))
+
+
 # --- Publishing ---------------------------------------------------------------------------------
 
 
@@ -342,6 +368,7 @@ def book(
         print("Making the run that the chapters read (what is there already is kept)…", flush=True)
         make_run(experiment)
     execute_chapters(parameters, root / CHAPTERS.relative_to(ROOT), only=chapter or ())
+    write_front_page(root)
     print("Publishing…", flush=True)
     index = publish(root) / "index.html"
     print(f"\nThe book, on {parameters} parameters, is published. Open it in a browser:\n  {index}")

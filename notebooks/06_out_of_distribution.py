@@ -24,7 +24,7 @@ run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
 seed = 0  # of training and of every fit
-n_components_large = 1000  # Gaussians in the mixture of the features
+n_components = 1000  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
@@ -36,8 +36,8 @@ from mistakes_lib import detection_table, fit_scorers, load_run, plotting, score
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
-scorers = fit_scorers(train, validation, source.density(n_components_large, seed=seed))
-ours = f"GMM-{n_components_large}"
+scorers = fit_scorers(train, validation, source.density(n_components, seed=seed))
+ours = f"GMM-{n_components}"
 pairs = {name: score_pairs(scorers, test, source.ood(name)) for name in source.ood_sets}
 tables = {
     name: detection_table(each, confidence=confidence, random_state=seed)
@@ -50,7 +50,7 @@ beats_calibrated = [n for n, t in tables.items() if t.low[ours] > t.high["Calibr
 beats_mahalanobis = [n for n, t in tables.items() if t.low[ours] > t.high["Mahalanobis"]]
 noise = auroc["gaussian_noise"]
 Markdown(
-    f"**Verdict.** On {source.title}, the likelihood under {n_components_large:,} Gaussians "
+    f"**Verdict.** On {source.title}, the likelihood under {n_components:,} Gaussians "
     f"clearly beats calibrated confidence on {len(beats_calibrated)} of {len(tables)} OOD sets "
     f"({', '.join(beats_calibrated) or 'none'}) and the Mahalanobis distance on "
     f"{len(beats_mahalanobis)} ({', '.join(beats_mahalanobis) or 'none'}). On Gaussian noise "
@@ -154,7 +154,7 @@ for name in source.ood_sets:
 # %%
 from mistakes_lib import LogLikelihood
 
-small = LogLikelihood(source.density(max(1, n_components_large // 10), seed=seed)).fit(train)
+small = LogLikelihood(source.density(max(1, n_components // 10), seed=seed)).fit(train)
 for name in source.ood_sets:
     pair = score_pairs({"small": small}, test, source.ood(name))
     value = detection_table(pair, random_state=seed).AUROC["small"]
@@ -167,5 +167,5 @@ for name in source.ood_sets:
 # ## Go further
 #
 # ```bash
-# papermill notebooks/06_out_of_distribution.ipynb out.ipynb -p n_components_large 100
+# papermill notebooks/06_out_of_distribution.ipynb out.ipynb -p n_components 100
 # ```

@@ -20,12 +20,13 @@
 # scikit-learn's digits.
 
 # %% tags=["parameters", "hide-input"]
+run = None  # folder or name of a run whose network to watch; None: train the one below
 data_set = "digits"  # named data set or imagefolder:PATH
 seed = 0  # of training and of every fit
 n_components = 20  # Gaussians in the mixture of the features
 eps = 32 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals, and of not flagging a correct prediction
-epochs = 15  # of training the network
+epochs = 15  # of training the network, if no run is given
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -43,6 +44,7 @@ from mistakes_lib import (
     fgsm,
     fit_scorers,
     load_dataset,
+    load_run,
     plotting,
     score_pairs,
 )
@@ -66,6 +68,8 @@ net = nn.Sequential(
     nn.ReLU(),
     nn.Linear(64, classes),
 )
+if run is not None:
+    net, epochs = load_run(run).classifier(), 0  # trained already
 
 # %%
 pixels = torch.from_numpy(images["train"].images).float() / 255

@@ -10,6 +10,7 @@ from book.build import (
     choose_parameters,
     declared_parameters,
     execute,
+    front_page_picture,
     load_parameters,
     merge_streams,
     read_source,
@@ -102,6 +103,22 @@ def test_a_failing_cell_is_named_and_publishes_nothing(toy, tmp_path):
     with pytest.raises(BuildError, match=r"(?s)01_toy, cell 3.*size / 0.*ZeroDivisionError"):
         execute(toy, tmp_path / "out.ipynb", {}, scratch=tmp_path / "scratch")
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_front_page_takes_the_one_tagged_figure(tmp_path):
+    figure = {"output_type": "display_data", "data": {"image/png": "AAEC"}, "metadata": {}}
+    cell = nbformat.v4.new_code_cell("draw()", outputs=[nbformat.from_dict(figure)])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    path = tmp_path / "04_toy.ipynb"
+    path.write_text(as_text(notebook))
+    with pytest.raises(BuildError, match="found 0"):
+        front_page_picture(tmp_path)
+    cell.metadata["tags"] = ["front-page"]
+    path.write_text(as_text(notebook))
+    assert front_page_picture(tmp_path) == b"\0\1\2"
+    (tmp_path / "05_toy.ipynb").write_text(as_text(notebook))
+    with pytest.raises(BuildError, match="found 2"):
+        front_page_picture(tmp_path)
 
 
 def test_printed_text_is_joined_only_with_its_neighbours():

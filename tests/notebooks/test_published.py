@@ -15,9 +15,11 @@ import pytest
 
 from book.build import (
     CHAPTERS,
+    FRONT_PAGE,
     NOTEBOOK_METADATA,
     ROOT,
     chapter_sources,
+    front_page_picture,
     pages,
     publish,
     read_source,
@@ -76,6 +78,12 @@ def test_chapter_holds_nothing_of_the_machine_or_the_day(source):
                 assert not MACHINE.search(text), text
                 assert str(Path.home()) not in text
                 assert str(ROOT) not in text
+
+
+def test_front_page_shows_the_figure_of_its_chapter():
+    assert FRONT_PAGE.read_bytes() == front_page_picture(), (
+        "run `make book` and commit book/_static"
+    )
 
 
 def test_no_chapter_is_left_without_a_source():

@@ -1,0 +1,82 @@
+"""What the README tells a reader to type does what it says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mistakes_lib import load_dataset
+from mistakes_lib.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+def test_the_lines_for_ones_own_classifier_run_and_keep_their_promise():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
+    torch.manual_seed(0)
+    splits = {split: load_dataset("digits", split) for split in ("train", "validation", "test")}
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+    pixels = torch.from_numpy(splits["train"].images).float() / 255
+    targets = torch.from_numpy(splits["train"].labels)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(100):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy((network((pixels - 0.3) / 0.4)), targets).backward()
+        optimiser.step()
+    noise = np.random.default_rng(0).integers(256, size=(50, 3, 8, 8), dtype=np.uint8)
+    names = {
+        "my_network": network,
+        "my_mean": (0.3,) * 3,
+        "my_std": (0.4,) * 3,
+        "train_images": splits["train"].images,
+        "train_labels": splits["train"].labels,
+        "validation_images": splits["validation"].images,
+        "validation_labels": splits["validation"].labels,
+        "new_images": np.concatenate([splits["test"].images, noise]),
+    }
+    exec(code, names)
+    suspicious = names["suspicious"]
+    assert suspicious.shape == (len(splits["test"]) + 50,)
+    assert suspicious[-50:].mean() > 0.9, "noise is flagged"
+    assert suspicious[:-50].mean() < 0.15, "most test images are not"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("papermill")])
+def test_papermill_lines_name_a_chapter_and_its_parameters(command):
+    _, notebook, _, *options = shlex.split(command)
+    source = (ROOT / notebook).with_suffix(".py").read_text(encoding="utf-8")
+    for name in options[1::3]:
+        assert re.search(rf"^{name} = ", source, flags=re.MULTILINE), name
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("mistakes")])
+def test_mistakes_lines_name_a_command_and_a_file(command):
+    _, name, *arguments = shlex.split(command)
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+    for argument in arguments:
+        assert argument.startswith("-") or (ROOT / argument).is_file(), argument
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_make_lines_name_a_target(command):
+    target = shlex.split(command)[1]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_file_that_it_names_is_there():
+    for path in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / path).is_file(), path
