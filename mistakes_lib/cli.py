@@ -23,7 +23,7 @@ def _clear_errors(debug):
     """What a user did wrong ends in one line and exit code 1, not in a traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:  # torch: "no such device"
         if debug:
             raise
         typer.secho(f"error: {error}", fg="red", err=True)

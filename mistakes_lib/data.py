@@ -47,6 +47,7 @@ class ImageSet:
             raise ValueError(
                 f"images must be uint8 (n, 3, h, w), got {images.dtype} {images.shape}"
             )
+        object.__setattr__(self, "images", images)
         if self.labels is not None:
             labels = as_labels(
                 self.labels, "labels", length=len(images), num_classes=len(self.classes)
@@ -85,6 +86,7 @@ class ImageSet:
         levels = np.arange(256) / 255
         mean = counts @ levels / counts.sum(axis=1)
         variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
+        variance = np.maximum(variance, 0)  # rounding may leave −1e-17 of a constant channel
         return mean.tolist(), np.sqrt(variance).tolist()
 
 
@@ -146,8 +148,9 @@ def _downloaded(make, root, download, what):
     try:
         return make(root=root, download=download)
     except Exception as error:  # torchvision raises RuntimeError, URLError, OSError, …
+        reason = " ".join(str(error).split())  # some have lines
         raise FileNotFoundError(
-            f"{what} is not in {root} and could not be downloaded ({error}). "
+            f"{what} is not in {root} and could not be downloaded ({reason}). "
             "Put it there, or point the environment variable MISTAKES_DATA at the folder that "
             "holds it."
         ) from None
@@ -181,7 +184,8 @@ def _svhn(split, *, name, root, download, progress):
 
 def _fashion_mnist(split, *, name, root, download, progress):
     sheet = root / "fashion-mnist-900.png"
-    if not (root / "FashionMNIST").is_dir() and sheet.is_file():
+    original = root / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
+    if not original.is_file() and sheet.is_file():  # a failed download leaves empty folders
         images = _read_sheet(sheet, edge=28)
         description = "Fashion-MNIST (900 test images, without labels)"
         return _only_test(_from_gray(images), None, (), split, name, description)
@@ -304,7 +308,11 @@ def _image_folder(path, split, *, name, size, progress):
     description = f"image folder {path.name}"
     if (path / "train").is_dir() and (path / "test").is_dir():
         folder = path / ("test" if split == "test" else "train")
-        images, labels, classes = _read_class_folders(folder, size, progress)
+        classes = _class_names(path / "train")  # a label means the same class in every split
+        unknown = set(_class_names(folder)) - set(classes)
+        if unknown:
+            raise ValueError(f"{folder} has a class {sorted(unknown)[0]!r} that train lacks")
+        images, labels, classes = _read_class_folders(folder, size, progress, classes)
         return _held_out(images, labels, split, classes, name, description)
     images, labels, classes = _read_class_folders(path, size, progress)
     train, test = train_test_split(
@@ -317,14 +325,16 @@ def _image_folder(path, split, *, name, size, progress):
 # --- reading and splitting ---------------------------------------------------------------------
 
 
-def _read_class_folders(folder, size, progress):
+def _class_names(folder):
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
+
+
+def _read_class_folders(folder, size, progress, classes=None):
     """Images in one subfolder a class: uint8 (n, 3, size, size), labels (n,), class names."""
-    classes = (
-        tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
-    )
+    classes = _class_names(folder) if classes is None else classes
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         files += found
         labels += [label] * len(found)
     if not files:

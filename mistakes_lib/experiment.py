@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from mistakes_lib.data import DATASETS
 from mistakes_lib.training import Recipe
 
 __all__ = ["Experiment", "load_experiment"]
@@ -29,6 +30,9 @@ class Experiment:
         attack_images: how many test images are attacked.
         ood: name of each out-of-distribution set → how many of its images are used at most.
         mixtures: numbers of mixture components K to fit and keep.
+
+    Raises:
+        ValueError: an unknown data set or attack, or a number out of its range.
     """
 
     data_set: str
@@ -45,16 +49,32 @@ class Experiment:
     def __post_init__(self):
         for name in ("attacks", "eps_levels", "mixtures"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("architecture", "ood"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"{name} must be a mapping, got {getattr(self, name)!r}")
+        for data_set in (self.data_set, *self.ood):
+            if data_set not in DATASETS and not str(data_set).startswith("imagefolder:"):
+                raise ValueError(f"unknown data set {data_set!r}{_nearest(data_set, DATASETS)}")
         unknown = set(self.attacks) - set(ATTACKS)
         if unknown:
             raise ValueError(f"unknown attack {sorted(unknown)[0]!r}: choose from {ATTACKS}")
         if any(level <= 0 or level > 255 for level in self.eps_levels):
             raise ValueError(f"eps_levels must lie in (0, 255], got {self.eps_levels}")
+        for name, counts in {
+            "attack_images": [self.attack_images],
+            "ood": self.ood.values(),
+            "mixtures": self.mixtures,
+        }.items():
+            if any(count < 1 for count in counts):
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
     def name(self):
         """Where the run lies below the folder of runs: "<data set>/<classifier>/seed<k>"."""
-        return f"{self.data_set}/{self.classifier}/seed{self.seed}"
+        data_set = self.data_set
+        if data_set.startswith("imagefolder:"):  # a path would make a folder for each of its parts
+            data_set = f"imagefolder-{Path(data_set.removeprefix('imagefolder:')).name}"
+        return f"{data_set}/{self.classifier}/seed{self.seed}"
 
     def to_dict(self):
         """JSON-serialisable copy."""
@@ -69,31 +89,44 @@ def load_experiment(path):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a key is missing or unknown (the nearest known one is named).
+        ValueError: the file is no YAML, a key is missing or unknown (the nearest known one is
+            named), or a value is out of range.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no parameters file {path}")
-    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(parameters, dict) or "experiment" not in parameters:
+    try:
+        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("experiment"), dict):
         raise ValueError(f"{path} has no section 'experiment', so there is nothing to run")
     section = dict(parameters["experiment"])
     section.update(
         {k: parameters[k] for k in ("data_set", "classifier", "seed") if k in parameters}
     )
-    recipe = section.pop("recipe", {})
+    recipe = section.pop("recipe", None) or {}
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path}: experiment.recipe must be a mapping, got {recipe!r}")
     _check_keys(recipe, Recipe, f"{path}: experiment.recipe")
     _check_keys(section, Experiment, f"{path}: experiment")
     missing = {"data_set", "classifier", "architecture"} - set(section)
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-    return Experiment(recipe=Recipe(**recipe), **section)
+    try:
+        return Experiment(recipe=Recipe(**recipe), **section)
+    except TypeError as error:
+        raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
 
 
 def _check_keys(mapping, dataclass_type, where):
     known = [f.name for f in fields(dataclass_type)]
     for key in mapping:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-            raise ValueError(f"{where} has an unknown key {key!r}{hint}")
+            raise ValueError(f"{where} has an unknown key {key!r}{_nearest(key, known)}")
+
+
+def _nearest(name, known):
+    """The end of a message about an unknown name: the nearest known one, or all."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

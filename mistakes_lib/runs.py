@@ -83,7 +83,7 @@ class Run:
     @cached_property
     def info(self):
         """The contents of ``run.json``: experiment, data, training history, environment, files."""
-        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return _read_json(self.path / "run.json")
 
     @property
     def name(self):
@@ -200,8 +200,9 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
     """
     folder = runs_root(root) / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
-    stages = _Stages(folder, experiment, root=data, device=device, progress=progress)
     with _exclusive(folder):
+        _remove_leftovers(folder)
+        stages = _Stages(folder, experiment, root=data, device=device, progress=progress)
         stages.train()
         for split in SPLITS:
             stages.features(split)
@@ -221,8 +222,26 @@ def _exclusive(folder):
         yield
 
 
+def _remove_leftovers(folder):
+    """Delete the temporary files of killed writers; only the lock's holder may."""
+    for leftover in folder.rglob(".*.????????"):  # as atomic_write names them
+        if leftover.is_file():
+            leftover.unlink()
+
+
+def _read_json(path):
+    """Read a JSON file of a run; a damaged one is named."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and make the run again") from None
+
+
 class _Stages:
-    """The stages of one run; ``journal`` remembers which inputs each finished stage had."""
+    """The stages of one run; ``journal`` remembers which inputs each finished stage had.
+
+    Construct it under the run's lock: the journal that it reads must not grow meanwhile.
+    """
 
     def __init__(self, folder, experiment, *, root, device, progress):
         self.folder, self.experiment = folder, experiment
@@ -233,9 +252,8 @@ class _Stages:
             )
         )
         self.journal_path = folder / "stages.json"
-        self.journal = {}
-        if self.journal_path.is_file():
-            self.journal = json.loads(self.journal_path.read_text(encoding="utf-8"))
+        self.journal = _read_json(self.journal_path) if self.journal_path.is_file() else {}
+        self.current = []  # the stages that this experiment has; the journal may know older ones
 
     def _size(self, name, split):
         """Out-of-distribution images take the edge of the data set's own."""
@@ -245,6 +263,7 @@ class _Stages:
 
     def _stage(self, name, inputs, compute):
         """Compute a file unless it is there, whole, and made from the same inputs."""
+        self.current.append(name)
         fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         done = self.journal.get(name)
         path = self.folder / name
@@ -279,6 +298,7 @@ class _Stages:
             "seed": own.seed,
             "data": [train_set.fingerprint, validation_set.fingerprint],
         }
+        checkpoint = self.folder / "training.safetensors"
 
         def compute(path):
             mean, std = train_set.channel_statistics()
@@ -291,7 +311,6 @@ class _Stages:
                     "std": std,
                 }
             )
-            checkpoint = self.folder / "training.safetensors"
             history = train(
                 classifier,
                 train_set.images,
@@ -304,10 +323,14 @@ class _Stages:
                 progress=self.progress,
             )
             _write_classifier(path, classifier)
-            checkpoint.unlink()
             return {"history": history, "hardware": _hardware(self.device)}
 
         self._stage("classifier.safetensors", inputs, compute)
+        if checkpoint.is_file():  # not removed before the journal knows that training is over
+            _, metadata = load_arrays(checkpoint)
+            facts = self.journal["classifier.safetensors"]["facts"]
+            if metadata.get("history") == facts["history"]:
+                checkpoint.unlink()  # that of another training is left alone
 
     def _extract(self, path, images, labels=None):
         """Features in float16: half the size, and far finer than their spread."""
@@ -375,7 +398,7 @@ class _Stages:
                     device=self.device,
                     verbose=int(self.progress),
                 )
-                gmm.fit(features).save(path)
+                gmm.fit(features).set_params(verbose=0).save(path)  # quiet or not, the same bytes
                 return {"iterations": int(gmm.n_iter_), "converged": bool(gmm.converged_)}
 
             inputs = [self._sha("features/train.safetensors"), n_components, self.experiment.seed]
@@ -399,7 +422,8 @@ class _Stages:
 
     def finish(self):
         """Write ``run.json``: the files' checksums and what they were made from."""
-        facts = {name: stage["facts"] for name, stage in self.journal.items()}
+        stages = {name: self.journal[name] for name in self.current}
+        facts = {name: stage["facts"] for name, stage in stages.items()}
         trained = facts["classifier.safetensors"]
         test = self.images(self.experiment.data_set, "test")
         info = {
@@ -429,13 +453,13 @@ class _Stages:
                 if name.startswith("attacks/")
             },
             "ood": {
-                Path(name).stem: stage["description"]
+                name.removeprefix("ood/").removesuffix(".safetensors"): stage["description"]
                 for name, stage in facts.items()
                 if name.startswith("ood/")
             },
             "features_dtype": "float16",
             "environment": _environment(),
-            "files": {name: stage["sha256"] for name, stage in sorted(self.journal.items())},
+            "files": {name: stages[name]["sha256"] for name in sorted(stages)},
         }
         with atomic_write(self.folder / "run.json") as temporary:
             temporary.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")

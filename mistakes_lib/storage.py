@@ -58,7 +58,15 @@ def save_arrays(path, arrays, metadata=None):
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     header = {"sha256": _checksum(arrays), "metadata": json.dumps(metadata or {}, sort_keys=True)}
     with atomic_write(path) as temporary:
-        temporary.write_bytes(serialize(arrays, metadata=header))
+        temporary.write_bytes(_canonical(serialize(arrays, metadata=header)))
+
+
+def _canonical(data):
+    """Sort the header, whose entries safetensors writes in a random order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # safetensors aligns the arrays to 8 bytes
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def load_arrays(path):

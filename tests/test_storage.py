@@ -82,7 +82,7 @@ def test_other_files_are_refused(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="killed"), atomic_write(path) as temporary:  # noqa: PT012
+    with pytest.raises(RuntimeError, match="killed"), atomic_write(path) as temporary:
         temporary.write_text("half of the new")
         raise RuntimeError("killed")
     assert path.read_text() == "old"

@@ -81,7 +81,7 @@ def test_labels_come_out_as_int64():
 @pytest.mark.parametrize("check", [check_positive, check_fraction])
 @pytest.mark.parametrize("bad", [0, -1, np.nan, np.inf, None, "0.5", [0.5]])
 def test_a_setting_out_of_range_is_refused(check, bad):
-    with pytest.raises(ValueError, match="share must .* got"):
+    with pytest.raises(ValueError, match=r"share must .* got"):
         check(bad, "share")
 
 

@@ -1,0 +1,191 @@
+"""The ``mistakes`` command: what it makes, what it prints, and how it fails."""
+
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mistakes_lib.cli import app
+from mistakes_lib.runs import load_run
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "mistakes"
+PARAMETERS = {
+    "data_set": "digits",
+    "classifier": "tiny",
+    "seed": 0,
+    "experiment": {
+        "architecture": {"name": "densenet_bc", "depth": 10, "growth_rate": 4, "dropout": 0.0},
+        "recipe": {"epochs": 1, "schedule": "one_cycle", "max_shift": 1, "flip": False},
+        "attacks": ["fgsm"],
+        "eps_levels": [8],
+        "attack_images": 10,
+        "ood": {"photo_patches": 10},
+        "mixtures": [2],
+    },
+}
+
+
+def mistakes(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [COMMAND, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    path = tmp_path / "small.yml"
+    path.write_text(yaml.safe_dump(PARAMETERS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with one run, made by the command, and what that printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    path = folder / "small.yml"
+    path.write_text(yaml.safe_dump(PARAMETERS))
+    result = mistakes("run", path, "--runs", folder / "runs", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    return folder / "runs", result
+
+
+def assert_one_line_of_error(result, message):
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+
+
+# --- run -----------------------------------------------------------------------------------------
+
+
+def test_run_makes_a_run_and_says_where(runs):
+    folder, result = runs
+    run = load_run(folder / "digits" / "tiny" / "seed0")
+    assert run.info["experiment"]["mixtures"] == [2]
+    last = result.stdout.splitlines()[-1]
+    assert last == f"DenseNet-BC-10-4 on scikit-learn digits: {run.path}"
+    for name in run.info["files"]:
+        assert f"[digits/tiny/seed0] {name}\n" in result.stdout
+
+
+def test_run_again_computes_nothing(runs, parameters):
+    folder, _ = runs
+    again = mistakes("run", parameters, "--runs", folder, "--device", "cpu")
+    assert again.exit_code == 0
+    assert [line.split(":")[0] for line in again.stdout.splitlines()] == [
+        "[digits/tiny/seed0] done",
+        "DenseNet-BC-10-4 on scikit-learn digits",
+    ]
+
+
+@pytest.mark.slow
+def test_quiet_prints_nothing_at_all(parameters):
+    """A whole run in a process of its own: no progress bar, no warning; found by its variable."""
+    runs = parameters.parent / "runs"
+    result = command("run", parameters, "--quiet", "--device", "cpu", MISTAKES_RUNS=str(runs))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert 0 <= load_run(runs / "digits" / "tiny" / "seed0").info["accuracy"]["test"] <= 1
+
+
+# --- show ----------------------------------------------------------------------------------------
+
+
+def test_show_prints_the_accuracy_of_each_split(runs):
+    folder, _ = runs
+    path = folder / "digits" / "tiny" / "seed0"
+    info = load_run(path).info
+    result = mistakes("show", path)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "DenseNet-BC-10-4 on scikit-learn digits"
+    for line, (split, count) in zip(
+        lines[1:], [("train", 1149), ("validation", 288), ("test", 360)], strict=False
+    ):
+        assert line.split() == [split, str(count), "images", f"{info['accuracy'][split]:.2%}"]
+    assert info["training"]["hardware"] in lines[-1]
+
+
+def test_show_finds_a_run_by_its_name(runs, monkeypatch):
+    folder, _ = runs
+    monkeypatch.setenv("MISTAKES_RUNS", str(folder))
+    assert mistakes("show", "digits/tiny/seed0").exit_code == 0
+    unknown = mistakes("show", "digits/tiny/seed1")
+    assert_one_line_of_error(unknown, "no run digits/tiny/seed1: known runs are ")
+    assert "digits/tiny/seed0" in unknown.stderr
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def changed(**values):
+    return PARAMETERS | {"experiment": PARAMETERS["experiment"] | values}
+
+
+@pytest.mark.parametrize(
+    ("contents", "options", "message"),
+    [
+        (changed(mixture=[2]), [], "did you mean 'mixtures'?"),
+        (changed(ood={"photos": 3}), [], "unknown data set 'photos'"),
+        (changed(architecture={"name": "resnet"}), [], "unknown classifier 'resnet'"),
+        (changed(architecture={"name": "densenet_bc", "deep": 1}), [], "deep"),
+        (PARAMETERS | {"data_set": "cifar9"}, [], "unknown data set 'cifar9'"),
+        (PARAMETERS | {"data_set": "imagefolder:nowhere"}, [], "no folder nowhere"),
+        (PARAMETERS | {"data_set": "tiny_imagenet_100"}, ["--data", "nowhere"], "MISTAKES_DATA"),
+        ({"seed": 1}, [], "no section 'experiment'"),
+        ("a: [", [], "is no YAML"),
+        (PARAMETERS, ["--device", "abacus"], "abacus"),
+    ],
+)
+def test_what_the_user_did_wrong_is_one_line(tmp_path, contents, options, message):
+    path = tmp_path / "wrong.yml"
+    path.write_text(contents if isinstance(contents, str) else yaml.safe_dump(contents))
+    result = mistakes("run", path, "--runs", tmp_path / "runs", "--quiet", *options)
+    assert_one_line_of_error(result, message)
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    assert_one_line_of_error(mistakes("run", tmp_path / "no.yml"), "no parameters file")
+
+
+def test_debug_shows_where(tmp_path):
+    result = mistakes("run", tmp_path / "no.yml", "--debug")
+    assert isinstance(result.exception, FileNotFoundError)
+    assert "error: " not in result.output
+
+
+def test_a_wrong_command_line_is_explained():
+    for arguments in (["run"], ["show"], ["fly"], ["run", "x.yml", "--fast"]):
+        result = mistakes(*arguments)
+        assert result.exit_code == 2
+        assert "Usage: " in result.stderr
+
+
+# --- the installed command -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_help_of_the_installed_command():
+    result = command("--help", TERM="dumb", COLUMNS="80")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    for word in ("Usage: mistakes", "run", "show", "Train a classifier", "Say what a run is"):
+        assert word in result.stdout
+
+
+def test_without_a_command_it_shows_its_help():
+    assert "Usage: " in mistakes().output

@@ -1,0 +1,186 @@
+"""A parameters file is understood whole, or refused before anything starts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mistakes_lib.experiment import Experiment, load_experiment
+from mistakes_lib.training import Recipe
+
+PARAMETERS = sorted((Path(__file__).parents[1] / "notebooks" / "parameters").glob("*.yml"))
+DENSENET = {"name": "densenet_bc", "depth": 10, "growth_rate": 4}
+SMALL = {
+    "data_set": "digits",
+    "classifier": "tiny",
+    "seed": 3,
+    "n_components": 20,  # the chapters' own
+    "experiment": {
+        "architecture": DENSENET,
+        "recipe": {"epochs": 2, "lr": 0.2},
+        "attacks": ["bim"],
+        "eps_levels": [8, 0.5],
+        "attack_images": 10,
+        "ood": {"photo_patches": 20},
+        "mixtures": [2],
+    },
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a parameters file from a dict or a text."""
+
+    def write(parameters):
+        path = tmp_path / "parameters.yml"
+        path.write_text(parameters if isinstance(parameters, str) else yaml.safe_dump(parameters))
+        return path
+
+    return write
+
+
+def changed(section, **values):
+    """SMALL with other values in the experiment, or in its recipe."""
+    experiment = dict(SMALL["experiment"])
+    if section == "recipe":
+        experiment["recipe"] = experiment["recipe"] | values
+    else:
+        experiment |= values
+    return SMALL | {"experiment": experiment}
+
+
+def without(name):
+    experiment = {k: v for k, v in SMALL["experiment"].items() if k != name}
+    return {k: v for k, v in SMALL.items() if k != name} | {"experiment": experiment}
+
+
+# --- what is accepted ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.stem)
+def test_the_books_parameters_load(path):
+    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    experiment = load_experiment(path)
+    written = parameters["experiment"]
+    for name, value in written.items():
+        if name != "recipe":
+            own = getattr(experiment, name)
+            assert (list(own) if isinstance(own, tuple) else own) == value
+    for name, value in written["recipe"].items():
+        own = getattr(experiment.recipe, name)
+        assert (list(own) if isinstance(own, tuple) else own) == value
+    expected = "{data_set}/{classifier}/seed{seed}".format_map(parameters)
+    assert experiment.name == expected
+    # What the chapters ask of the run, it has.
+    assert {parameters["n_components"], parameters["n_components_large"]} == set(
+        experiment.mixtures
+    )
+    assert min(abs(level / 255 - parameters["eps"]) for level in experiment.eps_levels) < 1e-9
+
+
+def test_there_are_three_books():
+    assert [path.stem for path in PARAMETERS] == ["paper", "published", "quick"]
+
+
+def test_every_value_arrives(write):
+    assert load_experiment(write(SMALL)) == Experiment(
+        data_set="digits",
+        classifier="tiny",
+        architecture=DENSENET,
+        recipe=Recipe(epochs=2, lr=0.2),
+        seed=3,
+        attacks=("bim",),
+        eps_levels=(8, 0.5),
+        attack_images=10,
+        ood={"photo_patches": 20},
+        mixtures=(2,),
+    )
+
+
+def test_what_is_left_out_has_the_documented_default(write):
+    least = {"data_set": "digits", "classifier": "tiny", "experiment": {"architecture": DENSENET}}
+    expected = Experiment("digits", "tiny", DENSENET)
+    assert load_experiment(write(least)) == expected
+    assert expected.recipe == Recipe()
+    empty = least | {"experiment": {"architecture": DENSENET, "recipe": None}}
+    assert load_experiment(write(empty)) == expected
+
+
+@pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.stem)
+def test_to_dict_is_json_and_holds_everything(path):
+    experiment = load_experiment(path)
+    back = json.loads(json.dumps(experiment.to_dict()))
+    assert Experiment(recipe=Recipe(**back.pop("recipe")), **back) == experiment
+
+
+def test_to_dict_is_a_copy():
+    experiment = Experiment("digits", "tiny", dict(DENSENET))
+    experiment.to_dict()["architecture"]["depth"] = 100
+    assert experiment.architecture == DENSENET
+
+
+def test_the_name_is_the_folder():
+    experiment = Experiment("digits", "tiny", DENSENET, seed=7)
+    assert experiment.name == "digits/tiny/seed7"
+    own = replace(experiment, data_set="imagefolder:~/photos/my pets")
+    assert own.name == "imagefolder-my pets/tiny/seed7", "three parts, as load_run lists them"
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (changed("", mixture=[2]), "unknown key 'mixture': did you mean 'mixtures'"),
+        (changed("", eps_level=[2]), "unknown key 'eps_level': did you mean 'eps_levels'"),
+        (changed("", zzz=1), r"unknown key 'zzz'; known: data_set, .*mixtures"),
+        (changed("recipe", epoch=2), r"recipe has an unknown key 'epoch': did you mean 'epochs'"),
+        (changed("recipe", lrate=2), "recipe has an unknown key 'lrate'"),
+        (changed("", ood={"gausian_noise": 9}), "'gausian_noise': did you mean 'gaussian_noise'"),
+        (SMALL | {"data_set": "cifar"}, "unknown data set 'cifar': did you mean 'cifar10"),
+        (changed("", attacks=["pgd"]), r"unknown attack 'pgd'.*fgsm"),
+        (changed("", eps_levels=[0]), r"eps_levels must lie in \(0, 255\]"),
+        (changed("", eps_levels=[256]), r"eps_levels must lie in \(0, 255\]"),
+        (changed("", attack_images=0), "attack_images must be at least 1, got 0"),
+        (changed("", mixtures=[2, 0]), r"mixtures must be at least 1, got \(2, 0\)"),
+        (changed("", ood={"photo_patches": 0}), "ood must be at least 1"),
+        (changed("", ood=["photo_patches"]), "ood must be a mapping"),
+        (changed("", architecture="densenet_bc"), "architecture must be a mapping"),
+        (changed("", recipe=3), "recipe must be a mapping, got 3"),
+        (changed("recipe", epochs=0), "epochs = 0 is out of range"),
+        (changed("recipe", schedule="cosine"), "schedule = 'cosine' is out of range"),
+        (changed("recipe", epochs="many"), "wrong type"),
+        (changed("", mixtures=3), "wrong type"),
+        (without("data_set"), "lacks data_set"),
+        (without("architecture"), "lacks architecture"),
+        (
+            {"experiment": {"seed": 1}},
+            "lacks architecture, classifier, data_set",
+        ),
+        (SMALL | {"experiment": None}, "no section 'experiment'"),
+        ({"data_set": "digits"}, "no section 'experiment'"),
+        ("", "no section 'experiment'"),
+        ("just a text", "no section 'experiment'"),
+        ("experiment: [1, 2", "is no YAML"),
+        ("experiment:\n\tseed: 1", "is no YAML"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(write, parameters, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load_experiment(write(parameters))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no parameters file .*missing\.yml"):
+        load_experiment(tmp_path / "missing.yml")
+    with pytest.raises(FileNotFoundError, match="no parameters file"):
+        load_experiment(tmp_path)
+
+
+def test_nothing_of_the_file_is_executed(write):
+    with pytest.raises(ValueError, match="is no YAML"):
+        load_experiment(write("experiment: !!python/object/apply:os.getcwd []"))

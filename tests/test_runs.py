@@ -1,0 +1,544 @@
+"""Run folders: whole, reproducible, resumed after a kill at any moment, damage named."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mistakes_lib.runs
+from mistakes_lib.attacks import bim, fgsm
+from mistakes_lib.data import load_dataset
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.experiment import Experiment
+from mistakes_lib.features import FeatureSet, extract_features
+from mistakes_lib.runs import Run, load_run, make_run, runs_root
+from mistakes_lib.storage import save_arrays, sha256_of
+from mistakes_lib.training import Recipe
+
+EXPERIMENT = Experiment(
+    data_set="digits",
+    classifier="tiny",
+    architecture={"name": "densenet_bc", "depth": 10, "growth_rate": 4, "dropout": 0.1},
+    recipe=Recipe(epochs=2, lr=0.2, schedule="one_cycle", max_shift=1, flip=False),
+    eps_levels=(8, 32),
+    attack_images=12,
+    ood={"photo_patches": 15},
+    mixtures=(2,),
+)
+FEATURES = {f"features/{split}.safetensors" for split in ("train", "validation", "test")}
+ATTACKS = {f"attacks/{name}-{level}.safetensors" for name in ("fgsm", "bim") for level in (8, 32)}
+STAGES = {
+    "classifier.safetensors",
+    *FEATURES,
+    *ATTACKS,
+    "ood/photo_patches.safetensors",
+    "density/gmm-2.safetensors",
+    "figures/examples.png",
+}
+RECORDS = {"run.json", "stages.json"}
+
+
+def make(root, experiment=EXPERIMENT):
+    return make_run(experiment, root=root, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A folder with one undisturbed run; tests read it only."""
+    root = tmp_path_factory.mktemp("published")
+    make(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(published):
+    return load_run(published / EXPERIMENT.name)
+
+
+@pytest.fixture
+def root(published, tmp_path):
+    """A copy of that folder, with the same times, which a test may change."""
+    return shutil.copytree(published, tmp_path / "runs")
+
+
+def digits(split="test"):
+    return load_dataset("digits", split)
+
+
+def contents(root):
+    """Name → bytes of a run's files, temporary and hidden ones too."""
+    folder = root / EXPERIMENT.name
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def written_by(root, action):
+    """The stages' files that an action wrote, whether or not their bytes changed."""
+
+    def stamps():
+        folder = root / EXPERIMENT.name
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return {(str(p.relative_to(folder)), p.stat().st_ino, p.stat().st_mtime_ns) for p in paths}
+
+    before = stamps()
+    action()
+    return {name for name, *_ in stamps() - before} - RECORDS - {".lock"}
+
+
+def lasting(record):
+    """A run.json without what another day changes: seconds, and the library's revision."""
+    record = json.loads(record)
+    record["environment"].pop("revision")
+    record["training"].pop("seconds")
+    for epoch in record["training"]["history"]:
+        epoch.pop("seconds")
+    return record
+
+
+def assert_same_run(root, other):
+    """Byte for byte, apart from the seconds and the revision in the records."""
+    ours, theirs = contents(root), contents(other)
+    assert ours.keys() == theirs.keys() == STAGES | RECORDS
+    assert lasting(ours["run.json"]) == lasting(theirs["run.json"])
+    for name in STAGES:
+        assert ours[name] == theirs[name], name
+
+
+# --- what a run holds ----------------------------------------------------------------------------
+
+
+def test_run_json_names_every_file_with_its_sha256(run, published):
+    assert run.info["files"].keys() == STAGES
+    assert contents(published).keys() == STAGES | RECORDS
+    for name, sha256 in run.info["files"].items():
+        assert sha256_of(run.path / name) == sha256
+        assert run.file(name) == run.path / name
+
+
+def test_run_json_says_what_the_run_is(run):
+    info = run.info
+    assert run.name == "digits/tiny/seed0"
+    assert run.title == "DenseNet-BC-10-4 on scikit-learn digits"
+    assert run.classes == tuple("0123456789")
+    assert info["experiment"] == json.loads(json.dumps(EXPERIMENT.to_dict()))
+    assert info["data"]["counts"] == {"train": 1149, "validation": 288, "test": 360}
+    for split, fingerprint in info["data"]["fingerprints"].items():
+        assert fingerprint == digits(split).fingerprint
+        assert info["accuracy"][split] == run.features(split).accuracy
+    classifier = run.classifier()
+    assert info["parameters"] == sum(p.numel() for p in classifier.parameters())
+    assert info["num_features"] == run.features("test").features.shape[1]
+    assert [epoch["epoch"] for epoch in info["training"]["history"]] == [1, 2]
+    assert info["environment"]["torch"] == version("torch")
+    assert run.ood_sets == {"photo_patches": load_dataset("photo_patches").description}
+    assert list(info["attack_accuracy"]) == ["fgsm-8", "fgsm-32", "bim-8", "bim-32"]
+
+
+def test_the_stored_classifier_gives_the_stored_features(run):
+    for split in ("train", "validation", "test"):
+        images = digits(split)
+        stored = run.features(split)
+        again = extract_features(run.classifier(), images.images, device="cpu")
+        np.testing.assert_allclose(again.logits, stored.logits, rtol=0, atol=1e-5)
+        # Features are stored in float16, whose spacing below 1 is 2⁻¹¹ at most.
+        np.testing.assert_allclose(again.features, stored.features, rtol=2**-10, atol=1e-5)
+        np.testing.assert_array_equal(stored.labels, images.labels)
+
+
+def test_the_classifier_standardises_by_the_training_images(run):
+    classifier = run.classifier()
+    assert not classifier.training
+    pixels = digits("train").images / 255
+    np.testing.assert_allclose(classifier.mean.ravel(), pixels.mean(axis=(0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(classifier.std.ravel(), pixels.std(axis=(0, 2, 3)), rtol=1e-5)
+
+
+def test_the_attacks_are_those_of_the_named_rows(run):
+    test = digits()[run.attacked]
+    assert len(run.attacked) == 12
+    assert (np.diff(run.attacked) > 0).all()
+    for name, attack in {"fgsm": fgsm, "bim": bim}.items():
+        for level in run.eps_levels:
+            stored = run.attack(name, level / 255)
+            adversarial = attack(run.classifier(), test.images, test.labels, level / 255)
+            again = extract_features(run.classifier(), adversarial, device="cpu")
+            np.testing.assert_allclose(again.logits, stored.logits, rtol=0, atol=1e-4)
+            np.testing.assert_array_equal(stored.labels, test.labels)
+            assert run.info["attack_accuracy"][f"{name}-{level}"] == stored.accuracy
+
+
+def test_out_of_distribution_images_have_no_labels(run):
+    images = load_dataset("photo_patches").subset(15, seed=0).images
+    stored = run.ood("photo_patches")
+    again = extract_features(run.classifier(), images, device="cpu")
+    np.testing.assert_allclose(again.logits, stored.logits, rtol=0, atol=1e-5)
+    assert stored.labels is None
+
+
+def test_a_density_is_the_runs_own_or_fitted_now(run):
+    rows = run.features("train").features
+    test = run.features("test").features
+    for n_components, seed in [(2, None), (2, 0), (3, None), (2, 1)]:
+        expected = DiagonalGMM(n_components, random_state=seed or 0, device="cpu").fit(rows)
+        density = run.density(n_components, seed=seed)
+        np.testing.assert_allclose(density.score_samples(test), expected.score_samples(test))
+    assert contents(run.path.parents[2]).keys() == STAGES | RECORDS, "nothing is written"
+
+
+def test_the_figure_is_a_picture(run):
+    assert run.figure("examples").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_run_has_not_is_said(run):
+    for eps in (16 / 255, 8, 0):
+        with pytest.raises(ValueError, match=r"no attack with eps = .*; it has 8/255, 32/255"):
+            run.attack("fgsm", eps)
+    for ask, name in [
+        (lambda: run.attack("pgd", 8 / 255), "attacks/pgd-8"),
+        (lambda: run.ood("svhn"), "ood/svhn"),
+        (lambda: run.features("val"), "features/val"),
+        (lambda: run.figure("roc"), "figures/roc"),
+    ]:
+        with pytest.raises(FileNotFoundError, match=rf"has no {name}\..*; it has: attacks/bim-32"):
+            ask()
+
+
+# --- finding a run -------------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_path_and_by_name(published, tmp_path, monkeypatch):
+    name = EXPERIMENT.name
+    assert load_run(published / name).name == load_run(str(published / name)).name == name
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MISTAKES_RUNS", str(published))
+    assert load_run(name).path == published / name
+    monkeypatch.delenv("MISTAKES_RUNS")
+    shutil.copytree(published, tmp_path / "runs")
+    assert load_run(name).path.resolve() == tmp_path / "runs" / name
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr(mistakes_lib.runs, "PUBLISHED_RUNS", published)
+    assert load_run(name).path == published / name
+
+
+def test_ones_own_run_goes_before_the_published(published, root, monkeypatch):
+    monkeypatch.setattr(mistakes_lib.runs, "PUBLISHED_RUNS", published)
+    monkeypatch.setenv("MISTAKES_RUNS", str(root))
+    assert load_run(EXPERIMENT.name).path == root / EXPERIMENT.name
+
+
+def test_an_unknown_run_lists_the_known(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(mistakes_lib.runs, "PUBLISHED_RUNS", tmp_path / "none")
+    monkeypatch.setenv("MISTAKES_RUNS", str(published))
+    with pytest.raises(FileNotFoundError, match=r"known runs are digits/tiny/seed0.*mistakes run"):
+        load_run("digits/tiny/seed1")
+    monkeypatch.setenv("MISTAKES_RUNS", str(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match="no run digits/tiny/seed0: known runs are none"):
+        load_run(EXPERIMENT.name)
+
+
+def test_new_runs_go_where_the_caller_or_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("MISTAKES_RUNS", str(tmp_path))
+    assert runs_root() == tmp_path
+    assert runs_root("elsewhere") == Path("elsewhere")
+    monkeypatch.delenv("MISTAKES_RUNS")
+    assert runs_root() == Path("runs")
+
+
+# --- making it again -----------------------------------------------------------------------------
+
+
+def test_the_same_experiment_gives_the_same_bytes(published, tmp_path):
+    make(tmp_path)
+    assert_same_run(tmp_path, published)
+
+
+def test_a_finished_run_is_not_computed_again(root):
+    before = contents(root)
+    assert written_by(root, lambda: make(root)) == set()
+    assert contents(root)["stages.json"] == before["stages.json"]
+    assert lasting(contents(root)["run.json"]) == lasting(before["run.json"])
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_a_deleted_file_alone_is_made_again(root, published, name):
+    (root / EXPERIMENT.name / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name} of run {EXPERIMENT.name} is missing"):
+        load_run(root / EXPERIMENT.name).file(name)
+    assert written_by(root, lambda: make(root)) == {name}
+    assert_same_run(root, published)
+
+
+def flip_a_bit(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+READERS = {
+    "classifier.safetensors": Run.classifier,
+    "features/train.safetensors": lambda run: run.density(3),
+    "features/test.safetensors": lambda run: run.features("test"),
+    "attacks/bim-8.safetensors": lambda run: run.attack("bim", 8 / 255),
+    "ood/photo_patches.safetensors": lambda run: run.ood("photo_patches"),
+    "density/gmm-2.safetensors": lambda run: run.density(2),
+    "figures/examples.png": lambda run: run.figure("examples"),
+}
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda data: data[:100], lambda data: b""])
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_named_not_used_and_made_again(root, published, capsys, name, damage):
+    path = root / EXPERIMENT.name / name
+    path.write_bytes(damage(path.read_bytes()))
+    run = load_run(root / EXPERIMENT.name)
+    with pytest.raises(ValueError, match=f"{name} of run digits/tiny/seed0 is damaged: make"):
+        READERS[name](run)
+    make_run(EXPERIMENT, root=root, device="cpu", progress=True)
+    assert f"{name} is damaged: making it again\n" in capsys.readouterr().out
+    assert_same_run(root, published)
+    READERS[name](run)
+
+
+def test_another_valid_file_is_not_taken_for_the_runs_own(root):
+    folder = root / EXPERIMENT.name
+    shutil.copy(folder / "features/train.safetensors", folder / "features/test.safetensors")
+    FeatureSet.load(folder / "features/test.safetensors")  # valid, but another
+    with pytest.raises(ValueError, match=r"features/test\.safetensors of run .* damaged"):
+        load_run(folder).features("test")
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_a_damaged_record_is_named(root, name):
+    path = root / EXPERIMENT.name / name
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        _ = load_run(root / EXPERIMENT.name).info if name == "run.json" else make(root)
+
+
+def test_a_damaged_run_json_is_written_again(root, published):
+    path = root / EXPERIMENT.name / "run.json"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert written_by(root, lambda: make(root)) == set()
+    assert_same_run(root, published)
+
+
+@pytest.mark.parametrize(
+    ("change", "recomputed"),
+    [
+        ({"mixtures": (2, 3)}, {"density/gmm-3.safetensors"}),
+        (
+            {"eps_levels": (0.5, 8)},
+            {"attacks/fgsm-0.5.safetensors", "attacks/bim-0.5.safetensors"},
+        ),
+        ({"attack_images": 13}, ATTACKS),
+        ({"attacks": ("bim",)}, set()),
+        ({"ood": {"photo_patches": 16}}, {"ood/photo_patches.safetensors"}),
+        ({"ood": {}}, set()),
+        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES),
+        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_changed_parameter_recomputes_what_depends_on_it(root, tmp_path, change, recomputed):
+    """And the result is the run that the new experiment makes from nothing."""
+    experiment = replace(EXPERIMENT, **change)
+    assert written_by(root, lambda: make(root, experiment)) == recomputed
+    fresh = tmp_path / "fresh"
+    make(fresh, experiment)
+    records = [lasting(contents(folder)["run.json"]) for folder in (root, fresh)]
+    assert records[0]["files"] == records[1]["files"]
+    assert records[0] == records[1]
+
+
+def test_a_file_of_an_older_experiment_is_not_the_runs(root):
+    """A mixture of the old classifier's features must not judge the new one's."""
+    recipe = replace(EXPERIMENT.recipe, lr=0.1)
+    run = make(root, replace(EXPERIMENT, recipe=recipe, mixtures=(3,), eps_levels=(16,), ood={}))
+    fresh = DiagonalGMM(2, random_state=0, device="cpu").fit(run.features("train").features)
+    test = run.features("test").features
+    np.testing.assert_allclose(run.density(2).score_samples(test), fresh.score_samples(test))
+    assert run.ood_sets == {}
+    assert list(run.info["attack_accuracy"]) == ["fgsm-16", "bim-16"]
+    for ask in (lambda: run.attack("bim", 8 / 255), lambda: run.ood("photo_patches")):
+        with pytest.raises((ValueError, FileNotFoundError), match="it has"):
+            ask()
+
+
+def test_another_seed_is_another_run(root, run):
+    before = contents(root)
+    other = make(root, replace(EXPERIMENT, seed=1))
+    assert other.name == "digits/tiny/seed1"
+    assert contents(root) == before
+    assert not np.array_equal(other.features("test").logits, run.features("test").logits)
+    assert not np.array_equal(other.attacked, run.attacked)
+
+
+def test_anybodys_images_are_an_out_of_distribution_set(root, tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(20, 8, 8, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        path = tmp_path / "pets.v2" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    name = f"imagefolder:{tmp_path / 'pets.v2'}"
+    run = make(root, replace(EXPERIMENT, ood={name: 10}))
+    assert run.ood_sets == {name: "image folder pets.v2"}
+    assert len(run.ood(name)) == 2  # 80/10/10: its test split
+
+
+def test_a_run_is_not_started_on_a_network_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="unknown classifier 'resnet'"):
+        make(tmp_path, replace(EXPERIMENT, architecture={"name": "resnet"}))
+    assert contents(tmp_path) == {}
+
+
+# --- killed, and two at once ---------------------------------------------------------------------
+
+# Each child is forked by a process that has imported the library but computed nothing yet.
+CHILDREN = """
+import json, os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from mistakes_lib.experiment import Experiment
+from mistakes_lib.runs import make_run
+from mistakes_lib.training import Recipe
+
+root, parameters, jobs = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+experiment = Experiment(recipe=Recipe(**parameters.pop("recipe")), **parameters)
+replace = Path.replace
+
+def die_at(file, moment):
+    def deadly(self, target):
+        if Path(target).name != file:
+            return replace(self, target)
+        if moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(self, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.replace = deadly
+
+def start(job):
+    child = os.fork()
+    if child == 0:
+        try:
+            out = os.open(job["output"], os.O_CREAT | os.O_WRONLY)
+            os.dup2(out, 1), os.dup2(out, 2)
+            if "file" in job:
+                die_at(job["file"], job["moment"])
+            make_run(experiment, root=root, device="cpu", progress=True)
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+    if "delay" in job:
+        time.sleep(job["delay"])
+        os.kill(child, signal.SIGKILL)
+    return child
+
+status = {}
+for together in jobs:
+    children = [start(job) for job in together]
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]))
+"""
+
+
+def in_children(root, jobs):
+    """Make the run in child processes, and give back their exit codes and what they printed.
+
+    ``jobs`` is a list of groups that run one after another; the jobs of a group run at once. A
+    job is killed when it renames its ``file`` into place, just before or after, or after a delay.
+    """
+    root.mkdir(exist_ok=True)
+    count = 0
+    for group in jobs:
+        for job in group:
+            job["output"] = str(root / f"output{count}")
+            count += 1
+    parameters = json.dumps(EXPERIMENT.to_dict())
+    result = subprocess.run(
+        [sys.executable, "-c", CHILDREN, root, parameters, json.dumps(jobs)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    codes = [json.loads(line) for line in result.stdout.splitlines()]
+    return codes, [(root / f"output{i}").read_text() for i in range(count)]
+
+
+def temporaries(root):
+    return [name for name in contents(root) if Path(name).name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_killed_at_any_write_and_resumed_it_is_the_same_run(published, tmp_path):
+    """Each process starts where the one before was killed: inside a write, or just after it."""
+    moments = [
+        ("training.safetensors", "before"),
+        ("training.safetensors", "after"),  # one epoch of two
+        ("training.safetensors", "after"),
+        ("classifier.safetensors", "before"),
+        ("classifier.safetensors", "after"),  # the journal knows nothing of it
+        ("stages.json", "after"),  # the checkpoint is still there
+        ("train.safetensors", "before"),
+        ("test.safetensors", "after"),
+        ("fgsm-32.safetensors", "before"),
+        ("photo_patches.safetensors", "after"),
+        ("gmm-2.safetensors", "before"),
+        ("stages.json", "before"),
+        ("examples.png", "before"),
+        ("run.json", "before"),
+    ]
+    jobs = [[{"file": file, "moment": moment}] for file, moment in moments]
+    codes, outputs = in_children(tmp_path / "runs", jobs)
+    assert codes == [[-signal.SIGKILL]] * len(moments), outputs
+    assert temporaries(tmp_path / "runs"), "a killed writer had no time to clean up"
+    with pytest.raises(FileNotFoundError, match="no run"):
+        load_run(tmp_path / "runs" / EXPERIMENT.name)
+    make(tmp_path / "runs")
+    assert_same_run(tmp_path / "runs", published)
+
+
+@pytest.mark.slow
+def test_killed_after_any_delay_and_resumed_it_is_the_same_run(published, tmp_path):
+    delays = np.random.default_rng(0).uniform(0, 0.8, size=8)
+    codes, outputs = in_children(tmp_path / "runs", [[{"delay": delay}] for delay in delays])
+    assert all(code in (0, -signal.SIGKILL) for [code] in codes), outputs
+    make(tmp_path / "runs")
+    assert_same_run(tmp_path / "runs", published)
+
+
+@pytest.mark.slow
+def test_processes_at_once_share_the_work(published, tmp_path):
+    """They take turns, and what one has computed the other does not compute again."""
+    codes, outputs = in_children(tmp_path / "runs", [[{}, {}, {}]])
+    assert codes == [[0, 0, 0]], outputs
+    for name in STAGES:
+        assert "".join(outputs).count(f"] {name}\n") == 1
+    assert "".join(outputs).count("] done: ") == 3
+    assert_same_run(tmp_path / "runs", published)
+
+
+def test_a_leftover_of_a_killed_writer_is_removed_but_nothing_else(root):
+    folder = root / EXPERIMENT.name
+    (folder / "features" / ".test.safetensors.ab12_xyz").write_text("half")
+    kept = folder / "features" / ".notes"
+    kept.write_text("mine")
+    make(root)
+    assert temporaries(root) == ["features/.notes"]
+
+
+def test_the_checkpoint_of_another_training_is_left_alone(root):
+    checkpoint = root / EXPERIMENT.name / "training.safetensors"
+    save_arrays(checkpoint, {"weights.x": np.ones(1)}, {"history": [{"epoch": 1}]})
+    make(root)
+    assert checkpoint.is_file()
