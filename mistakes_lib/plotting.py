@@ -1,5 +1,6 @@
 """The book's figures: each function takes data and returns a matplotlib Axes or Figure."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -22,14 +23,14 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
 def new_figure(columns=1, rows=1, *, width=4.6, height=3.4, **kwargs):
-    """A figure in the book's style and its Axes.
+    """A figure in the book's style and its Axes; a notebook shows it when its cell ends.
 
     Args:
         columns: panels side by side.
         rows: panels one above the other.
         width: of a panel, in inches.
         height: of a panel, in inches.
-        **kwargs: passed to ``Figure.subplots``.
+        **kwargs: passed to ``matplotlib.pyplot.subplots``.
 
     Returns:
         (Figure, Axes or array of Axes).
@@ -39,8 +40,8 @@ def new_figure(columns=1, rows=1, *, width=4.6, height=3.4, **kwargs):
         >>> len(axes)
         2
     """
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, **kwargs)
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **kwargs)
     for ax in np.atleast_1d(axes).ravel():
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25, linewidth=0.6)
@@ -205,13 +206,13 @@ def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"
 
     Args:
         ax: Axes to draw on.
-        table: DataFrame of changes; rows and columns are the settings.
+        table: DataFrame of changes; rows and columns are the settings; NaN leaves a cell empty.
         label: of the colour bar.
 
     Returns:
         The Axes.
     """
-    limit = max(np.abs(table.to_numpy()).max(), 0.05)
+    limit = max(np.nanmax(np.abs(table.to_numpy())), 0.05)
     return sns.heatmap(
         table,
         ax=ax,

@@ -16,12 +16,17 @@ from mistakes_lib.features import resolve_device
 from mistakes_lib.validation import as_labels, as_matrix, check_positive
 
 __all__ = [
+    "DivergenceError",
     "PurificationEffect",
     "purification_effect",
     "purification_grid",
     "purification_objective",
     "purify",
 ]
+
+
+class DivergenceError(ValueError):
+    """Gradient steps were so large that features overflowed."""
 
 
 def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="auto"):
@@ -53,8 +58,8 @@ def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="aut
         (n, d), purified features; float32 for float32 features, else float64. Computed so as well.
 
     Raises:
-        ValueError: negative ``nu``, ``lr`` not above 0, other columns than the density's, or a step
-            so large that features overflowed.
+        ValueError: negative ``nu``, ``lr`` not above 0, or other columns than the density's.
+        DivergenceError: a step so large that features overflowed.
         TypeError: the density has no ``log_prob``, or ``steps`` is no whole number.
         sklearn.exceptions.NotFittedError: the density is not fitted.
 
@@ -83,7 +88,7 @@ def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="aut
             moved = torch.lerp(origin, moved - lr * _bpd_gradient(moved, density), kept)
         purified[rows] = moved.cpu()
     if not torch.isfinite(purified).all():
-        raise ValueError(f"purification diverged at lr={lr}: use a smaller lr")
+        raise DivergenceError(f"purification diverged at lr={lr}: use a smaller lr")
     return purified.numpy()
 
 
@@ -106,7 +111,7 @@ def purification_objective(features, reference, density, *, nu):
         >>> from mistakes_lib.density import DiagonalGMM
         >>> density = DiagonalGMM(1).fit([[-1.0], [1.0]])  # N(0, 1)
         >>> purification_objective([[0.0]], [[3.0]], density, nu=2.0).round(3)
-        array([19.325])
+        array([19.326])
     """
     _check_nu(nu)
     features = _as_features(features, density).double()
@@ -200,11 +205,16 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
 
     Returns:
         DataFrame with one row a setting (index: density, lr, nu) and the columns accuracy, gain
-        (percentage points), corrected, broken.
+        (percentage points), corrected, broken: NaN where the steps were so large that the features
+        overflowed.
     """
     rows = {}
     for name, lr, nu in itertools.product(densities, learning_rates, strengths):
-        purified = purify(batch.features, densities[name], nu=nu, lr=lr, steps=steps)
+        try:
+            purified = purify(batch.features, densities[name], nu=nu, lr=lr, steps=steps)
+        except DivergenceError:
+            rows[name, lr, nu] = dict.fromkeys(("accuracy", "gain", "corrected", "broken"), np.nan)
+            continue
         effect = purification_effect(batch.features, purified, batch.labels, head)
         rows[name, lr, nu] = {
             "accuracy": effect.after,

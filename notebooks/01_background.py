@@ -43,8 +43,8 @@ sure = (MaxSoftmax().fit(test).score(wrong) > 0.9).mean()
 # %% tags=["hide-input"]
 Markdown(
     f"**Verdict.** The {source.title} classifies {test.accuracy:.1%} of {len(test):,} test images "
-    f"correctly and makes {len(wrong):,} mistakes. It is *sure* of many of them: "
-    f"{sure:.0%} of the mistakes come with a softmax confidence above 0.9."
+    f"correctly and makes {len(wrong):,} mistakes. How *sure* was it of these? {sure:.0%} of the "
+    "mistakes come with a softmax confidence above 0.9."
 )
 
 # %% [markdown]

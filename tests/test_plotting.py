@@ -1,5 +1,6 @@
 """Figures show the data they are given: what is drawn is read back from the Axes."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,12 @@ from mistakes_lib import plotting
 
 RNG = np.random.default_rng(0)
 PAIRS = {name: (RNG.normal(1, size=80), RNG.normal(size=40)) for name in ("one", "two")}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

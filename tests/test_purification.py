@@ -1,7 +1,10 @@
 """Purification against closed forms, finite differences, SciPy and the descent lemma."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -9,7 +12,14 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import NotFittedError
 
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.purification import purification_objective, purify
+from mistakes_lib.features import FeatureSet
+from mistakes_lib.purification import (
+    DivergenceError,
+    purification_effect,
+    purification_grid,
+    purification_objective,
+    purify,
+)
 
 
 def blobs(n=300, d=4, seed=0):
@@ -236,3 +246,77 @@ def test_bad_input_of_the_objective_gets_one_clear_error(
 ):
     with pytest.raises(ValueError, match=message):
         purification_objective(features, reference, gaussian, nu=nu)
+
+
+# --- what it does to predictions ----------------------------------------------------------------
+
+
+def sign_head():
+    """Two classes: below and above 0 of the first feature."""
+    head = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+        head.bias.zero_()
+    return head
+
+
+def test_effect_counts_by_hand():
+    before = np.array([-1.0, -1, -1, 1, 1, 1, 1])  # right: rows 3 to 6
+    after = np.array([1.0, 1, -1, -1, 1, 1, 1])  # rows 0 and 1 corrected, row 3 broken
+    features, purified = (np.stack([x, x], axis=1) for x in (before, after))
+    effect = purification_effect(features, purified, np.ones(7, int), sign_head())
+    assert (effect.corrected, effect.broken) == (2, 1)
+    assert effect.before == pytest.approx(4 / 7) and effect.after == pytest.approx(5 / 7)
+    assert effect.gain == pytest.approx(100 / 7)
+    assert effect.p_value == 1.0  # 2 of 3 either way: (1 + 3 + 3 + 1) / 8
+
+
+@pytest.mark.parametrize(("corrected", "broken"), [(9, 1), (30, 30), (0, 6)])
+def test_p_value_is_mcnemars_exact(corrected, broken):
+    before = np.r_[-np.ones(corrected), np.ones(broken), np.ones(5)]
+    after = np.r_[np.ones(corrected), -np.ones(broken), np.ones(5)]
+    features, purified = (np.stack([x, x], axis=1) for x in (before, after))
+    effect = purification_effect(features, purified, np.ones(len(before), int), sign_head())
+    n, k = corrected + broken, min(corrected, broken)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    assert effect.p_value == pytest.approx(min(1, 2 * tail))
+
+
+def test_nothing_changed_is_no_evidence():
+    features = np.ones((4, 2))
+    effect = purification_effect(features, features, [1, 1, 0, 1], sign_head())
+    assert (effect.gain, effect.p_value) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("features", "purified", "labels", "complaint"),
+    [
+        (np.ones((3, 4)), np.ones((3, 2)), [0, 1, 1], "features has 4 columns, but 2"),
+        (np.ones((3, 2)), np.ones((2, 2)), [0, 1, 1], "3 rows, but purified has 2"),
+        (np.ones((3, 2)), np.ones((3, 2)), [0, 1, 2], "outside 0…1"),
+        (np.ones((3, 2)), np.full((3, 2), np.nan), [0, 1, 1], "purified has a NaN"),
+    ],
+)
+def test_bad_input_to_the_effect_is_named(features, purified, labels, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        purification_effect(features, purified, labels, sign_head())
+
+
+def test_grid_holds_the_effect_of_every_setting_and_marks_those_that_diverge():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=200)
+    features = rng.normal(size=(200, 2)) + np.stack([2 * labels - 1, np.zeros(200)], axis=1)
+    batch = FeatureSet(features, np.zeros((200, 2)), labels)
+    density = DiagonalGMM(2, random_state=0, device="cpu").fit(features)
+    options = {"learning_rates": [0.1, 1e6], "strengths": [0.0, 1.0], "steps": 30}
+    grid = purification_grid(batch, {"mixture": density}, sign_head(), **options)
+    assert grid.index.names == ["density", "lr", "nu"] and len(grid) == 4
+    for nu in options["strengths"]:
+        purified = purify(batch.features, density, nu=nu, lr=0.1, steps=30)
+        effect = purification_effect(batch.features, purified, labels, sign_head())
+        row = grid.loc["mixture", 0.1, nu]
+        assert (row.accuracy, row.gain) == (effect.after, effect.gain)
+        assert (row.corrected, row.broken) == (effect.corrected, effect.broken)
+    assert grid.loc["mixture", 1e6, 0.0].isna().all()
+    with pytest.raises(DivergenceError, match="use a smaller lr"):
+        purify(batch.features, density, nu=0.0, lr=1e6, steps=30)

@@ -86,6 +86,13 @@ def test_front_page_shows_the_figure_of_its_chapter():
     )
 
 
+@every_chapter
+def test_cell_with_alt_text_shows_a_picture(source):
+    for cell in committed(source).cells:
+        if "mystnb" in cell.metadata:
+            assert any("image/png" in o.get("data", {}) for o in cell.outputs), cell.source
+
+
 def test_no_chapter_is_left_without_a_source():
     assert {p.stem for p in CHAPTERS.glob("*.ipynb")} == {p.stem for p in SOURCES}
 
