@@ -9,9 +9,9 @@ from importlib import import_module
 _HOMES = {
     "attacks": ("bim", "fgsm"),
     "classifiers": ("FeatureClassifier", "build_classifier", "densenet_bc", "wide_resnet"),
-    "comparison": ("detection_table", "fit_scorers", "score_pairs"),
+    "comparison": ("describe_scorers", "detection_table", "fit_scorers", "score_pairs"),
     "data": ("ImageSet", "load_dataset"),
-    "density": ("DiagonalGMM",),
+    "density": ("DiagonalGMM", "FeatureMAF", "FeatureVAE"),
     "evaluation": (
         "DetectionReport",
         "ReliabilityBins",
@@ -28,6 +28,7 @@ _HOMES = {
     "features": ("FeatureSet", "extract_features"),
     "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
     "purification": (
+        "DivergenceError",
         "PurificationEffect",
         "purification_effect",
         "purification_grid",
@@ -41,8 +42,17 @@ _HOMES = {
         "Mahalanobis",
         "MaxLogit",
         "MaxSoftmax",
+        "NearestNeighbors",
+        "RelativeMahalanobis",
         "Scorer",
         "TemperatureScaling",
+        "ViM",
+        "ZhengHong",
+    ),
+    "temporal_ensembling": (
+        "TemporalEnsembling",
+        "choose_labelled",
+        "train_temporal_ensembling",
     ),
     "training": ("Recipe", "train"),
 }

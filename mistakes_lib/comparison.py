@@ -10,9 +10,10 @@ from mistakes_lib.scores import (
     MaxLogit,
     MaxSoftmax,
     TemperatureScaling,
+    ZhengHong,
 )
 
-__all__ = ["detection_table", "fit_scorers", "score_pairs"]
+__all__ = ["describe_scorers", "detection_table", "fit_scorers", "score_pairs"]
 
 
 def fit_scorers(train, validation, density):
@@ -21,7 +22,8 @@ def fit_scorers(train, validation, density):
     Args:
         train: FeatureSet of the training split, with labels.
         validation: FeatureSet of the validation split, with labels.
-        density: a density of the training features, fitted or not.
+        density: a mixture of the training features, fitted or not. The mixtures that
+            :class:`ZhengHong` has for each class share its number of components evenly.
 
     Returns:
         dict of name → fitted scorer; the paper's own, a :class:`LogLikelihood`, comes first.
@@ -33,11 +35,13 @@ def fit_scorers(train, validation, density):
         >>> rng = np.random.default_rng(0)
         >>> data = FeatureSet(rng.normal(size=(60, 3)), rng.normal(size=(60, 2)), np.arange(60) % 2)
         >>> list(fit_scorers(data, data, GaussianMixture(5)))[:3]
-        ['GMM-5', 'Mahalanobis', 'Calibrated']
+        ['GMM-5', 'Mahalanobis', 'Zheng & Hong']
     """
+    per_class = max(1, round(density.n_components / train.logits.shape[1]))
     scorers = {
         f"GMM-{density.n_components}": LogLikelihood(density),
         "Mahalanobis": Mahalanobis(),
+        "Zheng & Hong": ZhengHong(per_class, random_state=density.random_state),
         "Calibrated": TemperatureScaling(),
         "Max softmax": MaxSoftmax(),
         "Max logit": MaxLogit(),
@@ -45,6 +49,29 @@ def fit_scorers(train, validation, density):
     }
     splits = {"train": train, "validation": validation}
     return {name: scorer.fit(splits[scorer.fits_on]) for name, scorer in scorers.items()}
+
+
+def describe_scorers(scorers):
+    """What each method looks at, for the reader of a table.
+
+    Args:
+        scorers: dict of name → scorer.
+
+    Returns:
+        DataFrame indexed by method with the columns "reads" and "class-agnostic".
+
+    Example:
+        >>> describe_scorers({"Mahalanobis": Mahalanobis()}).loc["Mahalanobis"].tolist()
+        ['features', 'no']
+    """
+    rows = {
+        name: {
+            "reads": ", ".join(scorer.reads),
+            "class-agnostic": "yes" if scorer.class_agnostic else "no",
+        }
+        for name, scorer in scorers.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 def score_pairs(scorers, trusted, suspect):

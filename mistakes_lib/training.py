@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from mistakes_lib.augmentation import augment
 from mistakes_lib.features import resolve_device
 from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.validation import as_labels
 
 __all__ = ["Recipe", "learning_rate", "train"]
 
@@ -68,6 +69,7 @@ class Recipe:
             "warmup": 0 <= self.warmup < 1,
             "momentum": 0 < self.momentum < 1,
             "weight_decay": self.weight_decay >= 0,
+            "max_shift": self.max_shift >= 0,
             "schedule": self.schedule in SCHEDULES,
             "precision": self.precision in PRECISIONS,
         }.items():
@@ -129,49 +131,101 @@ def train(
         ValueError: no images, labels out of range, or a checkpoint of another training.
     """
     device = resolve_device(device)
-    images, labels = _on_device(images, labels, classifier.num_classes, device)
+    images, labels = on_device(images, labels, classifier.num_classes, device)
     if validation is not None:
-        validation = _on_device(*validation, classifier.num_classes, device)
+        validation = on_device(*validation, classifier.num_classes, device)
     classifier.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
+    optimizer = sgd(classifier, recipe)
+    forward = torch.compile(classifier) if recipe.compile else classifier
+    return run_epochs(
+        partial(_epoch, forward, optimizer, images, labels, recipe, seed=seed),
+        classifier,
+        optimizer,
+        recipe,
+        signature=signature_of(recipe, seed, classifier),
+        steps=math.ceil(len(images) / recipe.batch_size),
+        validation=validation,
+        checkpoint=checkpoint,
+        device=device,
+        progress=progress,
+    )
+
+
+def sgd(classifier, recipe):
+    """The recipe's optimiser for all parameters of the classifier."""
+    return torch.optim.SGD(
         classifier.parameters(),
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=True,
         weight_decay=recipe.weight_decay,
     )
-    history = _resume(checkpoint, classifier, optimizer, recipe, seed)
-    forward = torch.compile(classifier) if recipe.compile else classifier
-    steps = math.ceil(len(images) / recipe.batch_size)
-    with _own_random_state(device):
+
+
+def run_epochs(
+    one_epoch,
+    classifier,
+    optimizer,
+    recipe,
+    *,
+    signature,
+    steps,
+    validation,
+    checkpoint,
+    device,
+    progress,
+    state=None,
+):
+    """Resume from the checkpoint, run the epochs that are left, and return all their records.
+
+    Args:
+        one_epoch: called with ``epoch`` (from 0) and the progress ``bar``; returns a record.
+        classifier: the network in training; evaluated and contiguous in the end.
+        optimizer: its SGD.
+        recipe: :class:`Recipe`.
+        signature: see :func:`signature_of`.
+        steps: batches an epoch.
+        validation: (images, labels) on the device, or None.
+        checkpoint: safetensors file, or None.
+        device: torch.device.
+        progress: show a bar.
+        state: dict of name → tensor: what else a checkpoint holds, restored in place.
+    """
+    state = state or {}
+    history = load_checkpoint(checkpoint, classifier, optimizer, signature, state)
+    with own_random_state(device):
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
             bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=not progress)
             with bar:
-                record = _epoch(
-                    forward, optimizer, images, labels, recipe, epoch=epoch, seed=seed, bar=bar
-                )
+                record = one_epoch(epoch=epoch, bar=bar)
                 if validation is not None:
-                    record["validation_accuracy"] = _accuracy(classifier, *validation, recipe)
+                    record["validation_accuracy"] = measure_accuracy(
+                        classifier, *validation, recipe
+                    )
                     bar.set_postfix(bar_fields(record))
             history.append({**record, "seconds": round(time.monotonic() - started, 2)})
             if checkpoint is not None:
-                _save(checkpoint, classifier, optimizer, recipe, seed, history)
+                save_checkpoint(checkpoint, classifier, optimizer, signature, state, history)
     classifier.to(memory_format=torch.contiguous_format).eval()
     return history
 
 
 def bar_fields(record):
     """The numbers of an epoch's record that fit behind a progress bar."""
-    names = {"loss": "loss", "accuracy": "train", "validation_accuracy": "validation"}
+    names = {
+        "loss": "loss",
+        "supervised_loss": "supervised",
+        "unsupervised_loss": "unsupervised",
+        "accuracy": "train",
+        "validation_accuracy": "validation",
+    }
     return {short: f"{record[name]:.4f}" for name, short in names.items() if name in record}
 
 
 def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
     """One pass over the images; every random draw depends on (seed, epoch) alone."""
-    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    torch.manual_seed(epoch_seed)  # dropout
-    generator = torch.Generator(images.device).manual_seed(epoch_seed)
+    generator = epoch_generator(seed, epoch, images.device)
     order = torch.randperm(len(images), generator=generator, device=images.device)
     forward.train()
     loss_sum = torch.zeros((), device=images.device, dtype=torch.float64)
@@ -179,13 +233,12 @@ def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
     batches = order.split(recipe.batch_size)
     for step, rows in enumerate(batches, start=epoch * len(batches)):
         lr = learning_rate(recipe, step, len(batches))
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(optimizer, lr)
         batch = augment(
             images[rows], max_shift=recipe.max_shift, flip=recipe.flip, generator=generator
         )
-        with _autocast(images.device, recipe.precision):
-            logits = forward(_as_input(batch))
+        with autocast(images.device, recipe.precision):
+            logits = forward(as_input(batch))
             loss = F.cross_entropy(logits.float(), labels[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -196,88 +249,112 @@ def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
         if bar.n % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.4f}", lr=f"{lr:.4f}")
     loss, accuracy = loss_sum.item() / len(images), hits.item() / len(images)
-    if not math.isfinite(loss):
-        raise ValueError(f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate")
+    check_finite(loss, epoch)
     return {"epoch": epoch + 1, "lr": lr, "loss": loss, "accuracy": accuracy}
 
 
+def epoch_generator(seed, epoch, device):
+    """Seed dropout, and return the generator of an epoch's other draws: all from (seed, epoch)."""
+    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    torch.manual_seed(epoch_seed)  # dropout
+    return torch.Generator(device).manual_seed(epoch_seed)
+
+
+def set_learning_rate(optimizer, lr):
+    """Let the optimiser's next step take this rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def check_finite(loss, epoch):
+    """Raise ValueError if a training diverged in this epoch (from 0)."""
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate")
+
+
 @torch.inference_mode()
-def _accuracy(classifier, images, labels, recipe, batch_size=500):
+def measure_accuracy(classifier, images, labels, recipe, batch_size=500):
+    """Share of the images, on the device, that the classifier in eval mode gets right."""
     classifier.eval()
     hits = 0
     for rows in torch.arange(len(images), device=images.device).split(batch_size):
-        with _autocast(images.device, recipe.precision):
-            logits = classifier(_as_input(images[rows]))
+        with autocast(images.device, recipe.precision):
+            logits = classifier(as_input(images[rows]))
         hits += int((logits.argmax(1) == labels[rows]).sum())
     return hits / len(images)
 
 
-def _as_input(batch):
+def as_input(batch):
     """uint8 0…255 → float in [0, 1], channels last: the layout that convolutions run fastest in."""
     return (batch.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
-def _on_device(images, labels, num_classes, device):
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+def on_device(images, labels, num_classes, device):
+    """Checked uint8 images and int64 labels as tensors on the device."""
+    images = torch.as_tensor(images)
     if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
         raise ValueError(
             "images must be uint8 (n, 3, h, w) with n ≥ 1, "
             f"got {images.dtype} {tuple(images.shape)}"
         )
-    if labels.shape != (len(images),):
-        raise ValueError(f"{len(images)} images, but labels of shape {tuple(labels.shape)}")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"labels span {int(labels.min())}…{int(labels.max())}, outside 0…{num_classes - 1}"
-        )
-    return images.to(device), labels.long().to(device)
+    labels = as_labels(labels, "labels", length=len(images), num_classes=num_classes)
+    return images.to(device), torch.from_numpy(labels).to(device)
 
 
-def _autocast(device, precision):
+def autocast(device, precision):
+    """The context in which a forward pass has the recipe's precision."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def _own_random_state(device):
+def own_random_state(device):
     """Leave the caller's random number generators as they were."""
     cuda = [device] if device.type == "cuda" else []
     return torch.random.fork_rng(devices=cuda)
 
 
-def _signature(recipe, seed, classifier):
+def signature_of(recipe, seed, classifier, **others):
     """What must agree before a checkpoint may be resumed, as JSON."""
-    return json.dumps(
-        {"recipe": asdict(recipe), "seed": seed, "architecture": classifier.architecture},
-        sort_keys=True,
-    )
+    own = {"recipe": asdict(recipe), "seed": int(seed), "architecture": classifier.architecture}
+    return json.dumps(own | others, sort_keys=True)
 
 
-def _save(path, classifier, optimizer, recipe, seed, history):
+def save_checkpoint(path, classifier, optimizer, signature, state, history):
+    """Write weights, momentum, ``state`` (dict of name → tensor) and the epochs' records."""
     arrays = {f"weights.{k}": v.cpu().numpy() for k, v in classifier.state_dict().items()}
     for name, parameter in classifier.named_parameters():
-        momentum = optimizer.state[parameter]["momentum_buffer"]
-        arrays[f"momentum.{name}"] = momentum.cpu().numpy()
-    metadata = {"signature": _signature(recipe, seed, classifier), "history": history}
-    save_arrays(path, arrays, metadata)
+        if parameter in optimizer.state:  # a frozen one has no momentum
+            momentum = optimizer.state[parameter]["momentum_buffer"]
+            arrays[f"momentum.{name}"] = momentum.cpu().numpy()
+    arrays |= {f"state.{name}": tensor.cpu().numpy() for name, tensor in state.items()}
+    save_arrays(path, arrays, {"signature": signature, "history": history})
 
 
-def _resume(path, classifier, optimizer, recipe, seed):
-    """Load a checkpoint into network and optimiser; return the epochs' records so far."""
+def load_checkpoint(path, classifier, optimizer, signature, state):
+    """Load a checkpoint into network, optimiser and ``state``; return the epochs' records so far.
+
+    Raises:
+        ValueError: the checkpoint has another signature.
+    """
     if path is None or not Path(path).exists():
         return []
     arrays, metadata = load_arrays(path)
-    if metadata["signature"] != _signature(recipe, seed, classifier):
+    if metadata.get("signature") != signature:
+        *most, last = sorted(json.loads(signature))
         raise ValueError(
-            f"{path} is the checkpoint of another training (recipe, seed or architecture differ): "
+            f"{path} is the checkpoint of another training ({', '.join(most)} or {last} differ): "
             "delete it or choose another folder"
         )
     part = partial(_part, arrays)
     classifier.load_state_dict(part("weights."))
     momentum = part("momentum.")
     for name, parameter in classifier.named_parameters():
-        buffer = momentum[name].to(parameter.device)
-        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        if name in momentum:
+            buffer = torch.empty_like(parameter).copy_(momentum[name])
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+    for name, tensor in part("state.").items():
+        state[name].copy_(tensor)
     return metadata["history"]
 
 

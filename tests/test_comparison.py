@@ -6,6 +6,7 @@ import pytest
 from mistakes_lib import (
     DiagonalGMM,
     FeatureSet,
+    describe_scorers,
     detection_report,
     detection_table,
     fit_scorers,
@@ -53,6 +54,20 @@ def test_each_scorer_learns_from_its_own_split(splits):
                 np.testing.assert_array_equal(
                     other[name].score(splits["test"]), scorer.score(splits["test"])
                 )
+
+
+def test_the_description_tells_what_a_method_sees(scorers):
+    table = describe_scorers(scorers)
+    assert list(table.index) == list(scorers)
+    agnostic = table.index[table["class-agnostic"] == "yes"]
+    assert list(agnostic) == ["GMM-3"], "labels and logits both come from classes"
+    assert table["reads"]["Zheng & Hong"] == "features, logits"
+
+
+def test_the_classes_share_the_components(splits):
+    density = DiagonalGMM(7, random_state=0)
+    scorers = fit_scorers(splits["train"], splits["validation"], density)
+    assert [m.n_components for m in scorers["Zheng & Hong"].mixtures_] == [2, 2, 2]
 
 
 def test_a_row_is_the_report_of_its_scores(scorers, splits):

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pytorch_ood.detector import KNN, RMD
 from pytorch_ood.detector import Mahalanobis as PeerMahalanobis
+from pytorch_ood.detector import ViM as PeerViM
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal
@@ -23,9 +25,14 @@ from mistakes_lib.scores import (
     Mahalanobis,
     MaxLogit,
     MaxSoftmax,
+    NearestNeighbors,
+    RelativeMahalanobis,
     Scorer,
     TemperatureScaling,
+    ViM,
+    ZhengHong,
 )
+from mistakes_lib.scores.vim import _usual_dim
 
 SCORERS = [
     LogLikelihood(DiagonalGMM(2, random_state=0)),
@@ -34,6 +41,10 @@ SCORERS = [
     Energy(),
     TemperatureScaling(),
     Mahalanobis(),
+    RelativeMahalanobis(),
+    NearestNeighbors(k=10),
+    ZhengHong(2, random_state=0),
+    ViM(),
 ]
 LEARNERS = [scorer for scorer in SCORERS if not isinstance(scorer, MaxSoftmax | MaxLogit | Energy)]
 LABEL_LEARNERS = [scorer for scorer in SCORERS if scorer.needs_labels]
@@ -44,14 +55,21 @@ def by_name(scorer):
 
 
 def blobs(n=300, d=5, c=3, seed=0):
-    """Gaussian classes with correlated features; the logits are noisy negative distances."""
+    """Gaussian classes with correlated features under a head that is right most of the time."""
     rng = np.random.default_rng(seed)
     means = rng.normal(scale=3, size=(c, d))
     mixing = np.eye(d) + np.tril(rng.normal(scale=0.5, size=(d, d)), -1)
     labels = rng.integers(c, size=n)
     features = means[labels] + rng.normal(size=(n, d)) @ mixing
-    logits = -np.square(features[:, None] - means).sum(axis=2) + rng.normal(scale=9, size=(n, c))
+    head = means + rng.normal(size=(c, d))
+    logits = features @ head.T - np.square(means).sum(axis=1) / 2
     return FeatureSet(features, logits, labels)
+
+
+def under_another_head(batch):
+    """The same features with the logits of a random linear layer."""
+    head = np.random.default_rng(0).normal(size=(batch.features.shape[1], batch.logits.shape[1]))
+    return FeatureSet(batch.features, batch.features @ head + 9, batch.labels)
 
 
 def drawn_from_softmax(temperature, n=20_000, c=5, seed=0):
@@ -95,14 +113,11 @@ def test_every_scorer_trusts_what_is_clearly_right_more(scorer):
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
 def test_class_agnostic_scorers_ignore_labels_and_logits(scorer):
     train, batch = blobs(), blobs(40, seed=1)
-    rng = np.random.default_rng(0)
-    relabelled = FeatureSet(
-        train.features, rng.normal(size=train.logits.shape), rng.permutation(train.labels)
-    )
-    relogited = FeatureSet(batch.features, rng.normal(size=batch.logits.shape), batch.labels)
+    shuffled = np.random.default_rng(0).permutation(train.labels)
+    relabelled = FeatureSet(train.features, under_another_head(train).logits, shuffled)
     same = np.allclose(
         clone(scorer).fit(train).score(batch),
-        clone(scorer).fit(relabelled).score(relogited),
+        clone(scorer).fit(relabelled).score(under_another_head(batch)),
         rtol=1e-6,
     )
     assert same == scorer.class_agnostic
@@ -111,7 +126,7 @@ def test_class_agnostic_scorers_ignore_labels_and_logits(scorer):
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
 def test_every_scorer_says_what_it_is(scorer):
     assert scorer.name
-    assert scorer.reads in ("features", "logits")
+    assert scorer.reads in (("features",), ("logits",), ("features", "logits"))
     assert scorer.fits_on in ("train", "validation")
     assert clone(scorer).get_params(deep=False).keys() == scorer.get_params(deep=False).keys()
     assert len({other.name for other in SCORERS}) == len(SCORERS)
@@ -120,9 +135,10 @@ def test_every_scorer_says_what_it_is(scorer):
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
 def test_another_number_of_columns_is_refused(scorer):
     fitted = clone(scorer).fit(blobs(d=5, c=3))
-    other = {"features": blobs(9, d=4, c=3), "logits": blobs(9, d=5, c=4)}[scorer.reads]
-    with pytest.raises(ValueError, match=r"was fitted on \d"):
-        fitted.score(other)
+    others = {"features": blobs(9, d=4, c=3), "logits": blobs(9, d=5, c=4)}
+    for part in scorer.reads:
+        with pytest.raises(ValueError, match=rf"was fitted on \d {part}"):
+            fitted.score(others[part])
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
@@ -307,19 +323,21 @@ def test_log_likelihood_refuses_a_density_of_other_features():
 # Mahalanobis
 
 
-def test_mahalanobis_equals_pytorch_ood():
-    train, batch = blobs(), blobs(200, seed=1)
-    torch.set_default_dtype(torch.float64)  # the peer works in the default dtype
+def peer_outlier_scores(peer, train, batch):
+    """What a detector of pytorch-ood says, in double precision; higher = more of an outlier."""
+    torch.set_default_dtype(torch.float64)  # the peers work in the default dtype
     try:
-        peer = PeerMahalanobis(None).fit_features(
-            torch.tensor(train.features, dtype=torch.float64), torch.tensor(train.labels)
-        )
-        outlier_scores = peer.predict_features(torch.tensor(batch.features, dtype=torch.float64))
+        peer.fit_features(torch.tensor(train.features).double(), torch.tensor(train.labels))
+        return peer.predict_features(torch.tensor(batch.features).double()).numpy()
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_mahalanobis_equals_pytorch_ood():
+    train, batch = blobs(), blobs(200, seed=1)
     # The peer's score is half the squared distance, higher = more of an outlier, and its Σ is not
     # divided by n (plus a ridge of 1e-6, far below the scatter here).
-    expected = -2 * len(train) * outlier_scores.numpy()
+    expected = -2 * len(train) * peer_outlier_scores(PeerMahalanobis(None), train, batch)
     np.testing.assert_allclose(Mahalanobis().fit(train).score(batch), expected, rtol=1e-7)
 
 
@@ -393,3 +411,223 @@ def test_mahalanobis_refuses_features_without_spread():
 def test_mahalanobis_needs_a_positive_rcond():
     with pytest.raises(ValueError, match="rcond"):
         Mahalanobis(rcond=0.0).fit(blobs())
+
+
+# Relative Mahalanobis
+
+
+def test_relative_mahalanobis_equals_pytorch_ood():
+    train, batch = blobs(), blobs(200, seed=1)
+    # The peer's score is the relative distance, higher = more of an outlier; neither of its
+    # covariances is divided by n.
+    expected = -len(train) * peer_outlier_scores(RMD(None), train, batch)
+    scores = RelativeMahalanobis().fit(train).score(batch)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_relative_mahalanobis_is_the_log_ratio_of_two_gaussians():
+    """Twice log N(F; μ_c, Σ) − log N(F; μ_0, Σ_0), up to the constant of the determinants."""
+    train, batch = blobs(), blobs(50, seed=1)
+    features = train.features.astype(np.float64)
+    means = np.stack([features[train.labels == c].mean(axis=0) for c in range(3)])
+    within = np.cov((features - means[train.labels]).T, bias=True)
+    background = multivariate_normal(features.mean(axis=0), np.cov(features.T, bias=True))
+    classes = np.stack([multivariate_normal(m, within).logpdf(batch.features) for m in means])
+    ratio = 2 * (classes.max(axis=0) - background.logpdf(batch.features))
+    scores = RelativeMahalanobis().fit(train).score(batch)
+    np.testing.assert_allclose(scores - scores[0], ratio - ratio[0], rtol=1e-6, atol=1e-6)
+
+
+def test_relative_mahalanobis_ignores_a_direction_that_tells_no_classes_apart():
+    train = blobs(2000, d=3)
+    noise = np.random.default_rng(0).normal(size=(2000, 1))
+    noise -= noise.mean()
+    features = np.hstack([train.features, noise])
+    scorer = RelativeMahalanobis().fit(FeatureSet(features, train.logits, train.labels))
+    moved = features[:50] + np.array([0, 0, 0, 3.0])
+    scores, moved = (scorer.score(FeatureSet(f, train.logits[:50])) for f in (features[:50], moved))
+    assert np.abs(moved - scores).max() < 0.3  # the Mahalanobis distance grows by 9 and more
+
+
+# Nearest neighbors
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 60))
+@settings(deadline=None, max_examples=20)
+def test_nearest_neighbors_equals_brute_force(seed, d, k):
+    train, batch = blobs(60, d, seed=seed), blobs(20, d, seed=seed + 1)
+    directions = []
+    for features in (train.features, batch.features):
+        exact = features.astype(np.float64)
+        directions.append(exact / np.linalg.norm(exact, axis=1, keepdims=True))
+    unit_train, unit = directions
+    distances = np.linalg.norm(unit[:, None] - unit_train, axis=2)
+    expected = -np.sort(distances, axis=1)[:, k - 1]
+    np.testing.assert_allclose(
+        NearestNeighbors(k).fit(train).score(batch), expected, rtol=1e-6, atol=1e-7
+    )
+
+
+def test_nearest_neighbors_equals_pytorch_ood():
+    train, batch = blobs(), blobs(200, seed=1)
+    expected = -peer_outlier_scores(KNN(None, k=50), train, batch)
+    np.testing.assert_allclose(NearestNeighbors().fit(train).score(batch), expected, rtol=1e-6)
+
+
+def test_nearest_neighbors_sees_the_direction_of_features_only():
+    train, batch = blobs(), blobs(40, seed=1)
+    longer = FeatureSet(batch.features * 7, batch.logits)
+    scorer = NearestNeighbors().fit(train)
+    np.testing.assert_allclose(scorer.score(longer), scorer.score(batch), rtol=1e-5)
+    nothing = FeatureSet(np.zeros((1, 5)), np.zeros((1, 3)))  # no direction: all lie at distance 1
+    np.testing.assert_allclose(scorer.score(nothing), [-1.0])
+
+
+@pytest.mark.parametrize(
+    ("k", "error", "complaint"),
+    [(0, ValueError, "k == 0"), (2.5, TypeError, "k must be"), (61, ValueError, "there are 60")],
+)
+def test_nearest_neighbors_needs_a_possible_k(k, error, complaint):
+    with pytest.raises(error, match=complaint):
+        NearestNeighbors(k).fit(blobs(60))
+
+
+# Zheng & Hong
+
+
+def test_zheng_hong_with_one_component_equals_scipy():
+    train, batch = blobs(), blobs(60, seed=1)
+    features = train.features.astype(np.float64)
+    expected = np.empty(60)
+    for i, (row, c) in enumerate(zip(batch.features, batch.predictions, strict=True)):
+        members = features[train.labels == c]
+        peer = multivariate_normal(members.mean(axis=0), np.diag(members.var(axis=0)))
+        expected[i] = peer.logpdf(row)
+    np.testing.assert_allclose(ZhengHong(1).fit(train).score(batch), expected, rtol=1e-4)
+
+
+def test_zheng_hong_equals_scikit_learns_mixture_of_each_class():
+    """On classes of three clear clusters both find the one optimum, from starts of their own."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(scale=30, size=(2, 3, 5))
+    labels, clusters = np.arange(400) % 2, rng.integers(3, size=400)
+    features = centres[labels, clusters] + rng.normal(size=(400, 5))
+    data = FeatureSet(features, np.eye(2)[labels], labels)
+    train, batch = data[:300], data[300:]
+    scores = ZhengHong(3, random_state=0).fit(train).score(batch)
+    for c in range(2):
+        peer = GaussianMixture(3, covariance_type="diag", n_init=5, random_state=0)
+        peer.fit(train.features[train.labels == c].astype(np.float64))
+        rows = batch.predictions == c
+        expected = peer.score_samples(batch.features[rows].astype(np.float64))
+        np.testing.assert_allclose(scores[rows], expected, rtol=1e-5)
+
+
+def test_zheng_hong_asks_the_class_that_is_predicted():
+    train = blobs()
+    scorer = ZhengHong(2, random_state=0).fit(train)
+    features = train.features[:9]
+    for c in range(3):
+        said = FeatureSet(features, np.tile(np.eye(3)[c], (9, 1)), train.labels[:9])
+        expected = scorer.mixtures_[c].score_samples(features)
+        np.testing.assert_array_equal(scorer.score(said), expected)
+
+
+def test_zheng_hong_gives_small_classes_fewer_components():
+    train = blobs()
+    few = np.flatnonzero(train.labels == 1)[:4]
+    kept = train[np.concatenate([few, np.flatnonzero(train.labels != 1)])]
+    scorer = ZhengHong(10, random_state=0).fit(kept)
+    assert [len(m.weights_) for m in scorer.mixtures_] == [10, 4, 10]
+    assert np.isfinite(scorer.score(train)).all()
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_zheng_hong_names_a_class_that_is_too_small(left):
+    train = blobs()
+    few = np.flatnonzero(train.labels == 1)[:left]
+    kept = train[np.concatenate([few, np.flatnonzero(train.labels != 1)])]
+    with pytest.raises(ValueError, match=f"class 1 has {left} training inputs"):
+        ZhengHong().fit(kept)
+
+
+def test_zheng_hong_needs_whole_components():
+    with pytest.raises(ValueError, match="n_components == 0"):
+        ZhengHong(0).fit(blobs())
+
+
+# ViM
+
+
+def linear_head(d=12, c=4, seed=0):
+    """A head, and a training and another FeatureSet of features with a few broad directions."""
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.normal(size=(c, d)).astype(np.float32), rng.normal(size=c).astype(np.float32)
+    mixing = rng.normal(size=(d, d)) * np.geomspace(3, 0.1, d)[:, None]
+
+    def draw(n):
+        features = (rng.normal(size=(n, d)) @ mixing).astype(np.float32)
+        return FeatureSet(features, features @ weight.T + bias, rng.integers(c, size=n))
+
+    return weight, bias, draw(500), draw(80)
+
+
+@pytest.mark.parametrize("dim", [0, 3, 6, 11])
+def test_vim_equals_pytorch_ood(dim):
+    weight, bias, train, batch = linear_head()
+    peer = PeerViM(None, d=dim, w=torch.tensor(weight), b=torch.tensor(bias))
+    peer.fit_features(torch.tensor(train.features), torch.tensor(train.labels))
+    expected = -peer.predict_features(torch.tensor(batch.features)).numpy()  # float32 throughout
+    scorer = ViM(dim).fit(train)
+    np.testing.assert_allclose(scorer.alpha_, peer.alpha, rtol=1e-3)
+    np.testing.assert_allclose(scorer.score(batch), expected, rtol=1e-3, atol=2e-3)
+
+
+def test_vim_finds_the_head_in_features_and_logits():
+    weight, bias, train, _ = linear_head()
+    np.testing.assert_allclose(weight @ ViM().fit(train).origin_ + bias, 0, atol=1e-4)
+
+
+def test_vim_adds_a_virtual_class_to_the_softmax():
+    """The paper scores by the probability of the virtual class; ours is the same ranking."""
+    _, _, train, batch = linear_head()
+    scorer = ViM().fit(train)
+    energy = logsumexp(batch.logits.astype(np.float64), axis=1)
+    virtual_logit = energy - scorer.score(batch)
+    assert (virtual_logit >= 0).all()
+    logits = np.column_stack([virtual_logit, batch.logits])
+    probability = softmax(logits, axis=1)[:, 0]
+    np.testing.assert_array_equal(np.argsort(-probability), np.argsort(scorer.score(batch)))
+    fitted = logsumexp(train.logits.astype(np.float64), axis=1) - scorer.score(train)
+    assert fitted.mean() == pytest.approx(train.logits.max(axis=1).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("d", "dim"), [(4096, 1000), (2048, 1000), (768, 512), (342, 171), (1, 0)])
+def test_vim_takes_the_papers_dimension(d, dim):
+    assert _usual_dim(d) == dim
+
+
+def test_vim_is_safe_for_dead_features():
+    """Features that are always 0 change nothing, wherever they stand and whatever their weights."""
+    _, _, train, batch = linear_head()
+
+    def with_dead(batch):
+        features = np.insert(batch.features, [0, 5, 5, 12], 0, axis=1)
+        return FeatureSet(features, batch.logits, batch.labels)
+
+    scores = ViM(6).fit(with_dead(train)).score(with_dead(batch))
+    np.testing.assert_allclose(scores, ViM(6).fit(train).score(batch), rtol=1e-4, atol=1e-4)
+
+
+def test_vim_refuses_what_it_cannot_use():
+    _, _, train, _ = linear_head()
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="no affine function of the features"):
+        ViM().fit(FeatureSet(train.features, rng.normal(size=train.logits.shape)))
+    with pytest.raises(ValueError, match="mean highest logit, which must be above 0"):
+        ViM().fit(FeatureSet(train.features, train.logits - 1000))
+    with pytest.raises(ValueError, match=r"dim == 12, must be <= 11"):
+        ViM(12).fit(train)
+    flat = np.repeat(train.features[:, :1], 5, axis=1)
+    with pytest.raises(ValueError, match="leave no residual"):
+        ViM(2).fit(FeatureSet(flat, flat[:, :3] + 9))

@@ -7,15 +7,14 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
+from mistakes_lib.density.base import Density
 from mistakes_lib.features import resolve_device
-from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import as_array
 
 __all__ = ["DiagonalGMM"]
@@ -24,7 +23,7 @@ STARTS = ("k-means++", "kmeans", "random_from_data")
 BLOCK_BYTES = 64 * 2**20  # of responsibilities at a time: large enough for GEMM, small for caches
 
 
-class DiagonalGMM(DensityMixin, BaseEstimator):
+class DiagonalGMM(Density):
     """Mixture of K Gaussians with diagonal covariances: p(F) = Σ_k w_k N(F; μ_k, diag σ_k²).
 
     From the same start it takes the same EM steps as scikit-learn's
@@ -72,6 +71,8 @@ class DiagonalGMM(DensityMixin, BaseEstimator):
         >>> bool(gmm.score_samples([[5.0]]) > gmm.score_samples([[0.0]]))
         True
     """
+
+    not_saved = ("weights_init", "means_init", "precisions_init", "device")
 
     def __init__(
         self,
@@ -151,14 +152,6 @@ class DiagonalGMM(DensityMixin, BaseEstimator):
         """Log-likelihood of each row in nats, float64 (n,)."""
         return self._by_block(X, lambda log_joint: log_joint.logsumexp(dim=1))
 
-    def score(self, X, y=None):
-        """Mean log-likelihood of the rows in nats."""
-        return float(self.score_samples(X).mean())
-
-    def bits_per_dim(self, X):
-        """Negative log-likelihood of each row in bits per dimension, float64 (n,)."""
-        return -self.score_samples(X) / (self.n_features_in_ * math.log(2))
-
     def predict(self, X):
         """Most probable component of each row, int64 (n,)."""
         return self._by_block(X, lambda log_joint: log_joint.argmax(dim=1))
@@ -210,19 +203,13 @@ class DiagonalGMM(DensityMixin, BaseEstimator):
         A ``random_state`` that is not a whole number, and a start of your own, are not kept.
         """
         check_is_fitted(self)
-        parameters = self.get_params()
-        for name in ("weights_init", "means_init", "precisions_init", "device"):
-            parameters.pop(name)
-        if not isinstance(self.random_state, Integral):
-            parameters["random_state"] = None
         arrays = {
             "weights": self.weights_,
             "means": self.means_,
             "covariances": self.covariances_,
             "lower_bounds": np.array(self.lower_bounds_),
         }
-        metadata = {"kind": "DiagonalGMM", "parameters": parameters, "converged": self.converged_}
-        save_arrays(path, arrays, metadata)
+        self._write(path, arrays, {"converged": self.converged_})
 
     @classmethod
     def load(cls, path):
@@ -232,12 +219,7 @@ class DiagonalGMM(DensityMixin, BaseEstimator):
             FileNotFoundError: no such file.
             ValueError: the file is damaged or holds something else.
         """
-        arrays, metadata = load_arrays(path)
-        if metadata.get("kind") != "DiagonalGMM":
-            raise ValueError(
-                f"{path} holds a {metadata.get('kind', 'unknown object')}, not a DiagonalGMM"
-            )
-        gmm = cls(**metadata["parameters"])
+        gmm, arrays, metadata = cls._read(path)
         gmm.weights_, gmm.means_ = arrays["weights"], arrays["means"]
         gmm.covariances_ = arrays["covariances"]
         gmm.precisions_ = 1 / gmm.covariances_

@@ -1,0 +1,290 @@
+"""What the densities share: scores in bits, files without pickle, and how networks are trained."""
+
+import copy
+import math
+from contextlib import contextmanager
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.utils.checkpoint import checkpoint
+from tqdm.auto import tqdm
+
+from mistakes_lib.features import resolve_device
+from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.validation import as_matrix, check_positive
+
+__all__ = ["Density", "NetworkDensity"]
+
+BLOCK_BYTES = 64 * 2**20  # of activations at a time: large enough for GEMM, small for memory
+
+
+class Density(DensityMixin, BaseEstimator):
+    """What follows once an estimator has ``score_samples``: means, bits, and files.
+
+    Attributes:
+        not_saved: parameters that a file does not keep.
+    """
+
+    not_saved = ("device",)
+
+    def score(self, X, y=None):
+        """Mean log-likelihood of the rows in nats."""
+        return float(self.score_samples(X).mean())
+
+    def bits_per_dim(self, X):
+        """Negative log-likelihood of each row in bits per dimension, float64 (n,)."""
+        return -self.score_samples(X) / (self.n_features_in_ * math.log(2))
+
+    def _write(self, path, arrays, facts):
+        """Write fitted arrays and JSON facts, with the parameters, to one safetensors file."""
+        parameters = {k: v for k, v in self.get_params().items() if k not in self.not_saved}
+        if not isinstance(self.random_state, Integral):
+            parameters["random_state"] = None
+        for name, value in parameters.items():
+            parameters[name] = value.item() if isinstance(value, np.generic) else value
+        save_arrays(path, arrays, {"kind": type(self).__name__, "parameters": parameters, **facts})
+
+    @classmethod
+    def _read(cls, path):
+        """Return (unfitted estimator, arrays, metadata) of a file that ``_write`` wrote."""
+        arrays, metadata = load_arrays(path)
+        if metadata.get("kind") != cls.__name__:
+            raise ValueError(
+                f"{path} holds a {metadata.get('kind', 'unknown object')}, not a {cls.__name__}"
+            )
+        return cls(**metadata["parameters"]), arrays, metadata
+
+
+class NetworkDensity(Density):
+    """A density whose parameters are a network's, trained by Adam on standardised features.
+
+    A subclass says what the network is by ``_build``, what training lowers by ``_loss``, what the
+    log-density is by ``_log_prob``, how to draw by ``_draw``, and how many numbers a row takes by
+    ``_floats_per_row``; all but ``_build`` see rows z = (F − mean) / scale. The density of F is
+    that of z divided by the product of the scales (change of variables). A feature that never
+    varies has scale 1.
+
+    Every random choice comes from ``random_state``; torch's global state is left as it was. Rows
+    are scored in float64, one by one the same as all together.
+    """
+
+    def fit(self, X, y=None):
+        """Train the network.
+
+        Args:
+            X: rows of features, (n, d), n ≥ 2.
+            y: ignored.
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError: a bad parameter, NaN or infinite rows (the first is named), or a loss that
+                left the finite numbers.
+        """
+        self._check_parameters()
+        X = self._rows(X, reset=True, ensure_min_samples=2)
+        deviation = X.std(axis=0, dtype=np.float64)
+        rounding = 10 * np.finfo(X.dtype).eps * np.abs(X).max(axis=0)
+        self.mean_ = X.mean(axis=0, dtype=np.float64)  # (d,)
+        self.scale_ = np.where(deviation > rounding, deviation, 1.0)  # (d,)
+        self.seed_ = self._new_seed()
+        device = resolve_device(self.device)
+        rows = self._standardise(torch.tensor(X, dtype=torch.float64, device=device)).float()
+        with _seeded(self.seed_, device):
+            network = self._build(X.shape[1]).to(device)
+            self._train(network, rows)
+        self.network_ = network.cpu().eval().requires_grad_(False)
+        return self
+
+    def score_samples(self, X):
+        """Log-likelihood of each row in nats, float64 (n,)."""
+        return self._by_block(X, self._log_prob) - self._log_volume()
+
+    def log_prob(self, x):
+        """Log-likelihood of each row as a differentiable torch function.
+
+        Args:
+            x: floating-point tensor (n, d); result and computation keep its dtype and device.
+
+        Returns:
+            tensor (n,), nats.
+        """
+        check_is_fitted(self)
+        network = self._network(x.device, x.dtype)
+        blocks = self._standardise(x).split(self._block_rows())
+        # Activations are computed again in the backward pass, so that memory stays a block's.
+        again = partial(checkpoint, partial(self._log_prob, network), use_reentrant=False,
+                        preserve_rng_state=False)  # fmt: skip
+        return torch.cat([again(block) for block in blocks]) - self._log_volume()
+
+    def sample(self, n_samples=1):
+        """Draw rows from the density.
+
+        Returns:
+            float64 (n_samples, d).
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        device = resolve_device(self.device)
+        network = self._network(device, torch.float64)
+        with _seeded(self._new_seed(), device), torch.no_grad():
+            rows = self._draw(network, n_samples)  # (n, d)
+        return rows.cpu().numpy() * self.scale_ + self.mean_
+
+    def save(self, path):
+        """Write the fitted density to one safetensors file; the same density, the same bytes.
+
+        A ``random_state`` that is not a whole number is not kept.
+        """
+        check_is_fitted(self)
+        weights = {f"weights.{k}": v.numpy() for k, v in self.network_.named_parameters()}
+        arrays = {"mean": self.mean_, "scale": self.scale_, **weights}
+        facts = {
+            "seed": self.seed_,
+            "losses": self.losses_,
+            "validation_losses": self.validation_losses_,
+        }
+        self._write(path, arrays, facts)
+
+    @classmethod
+    def load(cls, path):
+        """Read a density that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        density, arrays, metadata = cls._read(path)
+        density.mean_, density.scale_ = arrays["mean"], arrays["scale"]
+        density.n_features_in_ = len(density.mean_)
+        density.seed_, density.losses_ = metadata["seed"], metadata["losses"]
+        density.validation_losses_ = metadata["validation_losses"]
+        with _seeded(density.seed_, torch.device("cpu")):
+            network = density._build(density.n_features_in_).requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
+        density.network_ = network.eval()
+        return density
+
+    def _check_parameters(self):
+        for name in ("hidden", "epochs", "batch_size", "patience"):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        check_positive(self.lr, "lr")
+        check_scalar(
+            self.lr_decay, "lr_decay", Real, min_val=0, max_val=1, include_boundaries="right"
+        )
+        check_scalar(
+            self.validation_fraction,
+            "validation_fraction",
+            Real,
+            min_val=0,
+            max_val=1,
+            include_boundaries="left",
+        )
+
+    def _rows(self, X, *, reset=False, **checks):
+        """Check rows as scikit-learn does, but name the first that is not finite."""
+        X = validate_data(
+            self, X, dtype=[np.float64, np.float32], reset=reset, ensure_all_finite=False, **checks
+        )
+        return as_matrix(X, "X", dtype=None)
+
+    def _train(self, network, rows):
+        """Lower the mean loss of standardised rows (n, d) in place."""
+        n_held_out = math.ceil(self.validation_fraction * len(rows))
+        if n_held_out == len(rows):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves none of {len(rows)} rows "
+                "to train on"
+            )
+        shuffled = rows[torch.randperm(len(rows), device=rows.device)]
+        held_out, rows = shuffled.split([n_held_out, len(rows) - n_held_out])
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.lr_decay)
+        self.losses_, self.validation_losses_, best = [], [], None
+        with tqdm(total=self.epochs, desc=type(self).__name__, unit="epoch",
+                  disable=not self.verbose) as bar:  # fmt: skip
+            for epoch in range(self.epochs):
+                self.losses_.append(self._epoch(network, rows, optimizer))
+                schedule.step()
+                bar.set_postfix_str(f"{self.losses_[-1] / rows.shape[1]:.4f} nats/dim")
+                bar.update()
+                if not n_held_out:
+                    continue
+                self.validation_losses_.append(self._epoch(network, held_out))
+                best_epoch = int(np.argmin(self.validation_losses_))
+                if best_epoch == epoch:
+                    best = copy.deepcopy(network.state_dict())
+                elif epoch - best_epoch >= self.patience:
+                    break
+        if best is not None:
+            network.load_state_dict(best)
+
+    def _epoch(self, network, rows, optimizer=None):
+        """One pass over rows in random order; returns the mean loss in nats per row.
+
+        Without an optimiser the pass only measures.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=rows.device)
+        with torch.set_grad_enabled(optimizer is not None):
+            for batch in torch.randperm(len(rows), device=rows.device).split(self.batch_size):
+                losses = self._loss(network, rows[batch])  # (b,)
+                if optimizer is not None:
+                    optimizer.zero_grad()
+                    losses.mean().backward()
+                    optimizer.step()
+                total += losses.detach().sum()
+        loss = float(total) / len(rows) + self._log_volume()
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss became {loss} in epoch {len(self.losses_) + 1}: lower lr={self.lr}"
+            )
+        return loss
+
+    def _new_seed(self):
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _network(self, device, dtype):
+        """A copy of the network on a device and in a precision; the fitted one stays as it is."""
+        return copy.deepcopy(self.network_).to(device, dtype)
+
+    def _standardise(self, x):
+        mean, scale = (
+            torch.as_tensor(values, dtype=x.dtype, device=x.device)
+            for values in (self.mean_, self.scale_)
+        )
+        return (x - mean) / scale
+
+    def _log_volume(self):
+        """log |dF / dz|, nats."""
+        return float(np.log(self.scale_).sum())
+
+    def _block_rows(self):
+        return max(1, BLOCK_BYTES // (8 * self._floats_per_row()))
+
+    def _by_block(self, X, function):
+        """Apply ``function(network, rows)`` to blocks of standardised rows, in float64."""
+        check_is_fitted(self)
+        X = self._rows(X)
+        device, size = resolve_device(self.device), self._block_rows()
+        network = self._network(device, torch.float64)
+        results = []
+        with torch.no_grad():
+            for start in range(0, len(X), size):
+                rows = torch.tensor(X[start : start + size], dtype=torch.float64, device=device)
+                results.append(function(network, self._standardise(rows)).cpu())
+        return torch.cat(results).numpy()
+
+
+@contextmanager
+def _seeded(seed, device):
+    """Seed torch inside the block and give the caller's random state back after it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

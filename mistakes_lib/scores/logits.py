@@ -1,0 +1,187 @@
+"""Detectors that read the network's logits alone."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax, logsumexp, softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_scalar
+
+from mistakes_lib.scores.base import Scorer
+from mistakes_lib.validation import check_positive
+
+__all__ = ["Energy", "MaxLogit", "MaxSoftmax", "TemperatureScaling"]
+
+
+class MaxSoftmax(Scorer):
+    """Highest softmax probability of the logits, "Logits" in the paper's figures (§4).
+
+    Learns nothing: ``fit`` may be left out. Reads the logits, so it is not class-agnostic.
+
+    Source: Hendrycks & Gimpel, *A Baseline for Detecting Misclassified and Out-of-Distribution
+    Examples in Neural Networks*, 2016, https://arxiv.org/abs/1610.02136
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> batch = FeatureSet(np.zeros((2, 1)), [[0.0, 0.0], [0.0, np.log(3)]])
+        >>> MaxSoftmax().score(batch).round(6)
+        array([0.5 , 0.75])
+    """
+
+    name = "Max softmax"
+    reads = ("logits",)
+
+    def _score(self, logits):
+        return _max_softmax(logits.astype(np.float64))
+
+
+class MaxLogit(Scorer):
+    """Highest logit, not normalised over the classes.
+
+    Learns nothing: ``fit`` may be left out. Reads the logits, so it is not class-agnostic.
+
+    Source: Hendrycks et al., *Scaling Out-of-Distribution Detection for Real-World Settings*, 2019,
+    https://arxiv.org/abs/1911.11132
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> MaxLogit().score(FeatureSet(np.zeros((1, 1)), [[1.0, 4.0]]))
+        array([4.])
+    """
+
+    name = "Max logit"
+    reads = ("logits",)
+
+    def _score(self, logits):
+        return logits.max(axis=1)
+
+
+class Energy(Scorer):
+    """Negative free energy T · logsumexp(z / T) of the logits z.
+
+    Learns nothing: ``fit`` may be left out. Reads the logits, so it is not class-agnostic.
+
+    Source: Liu et al., *Energy-based Out-of-distribution Detection*, 2020,
+    https://arxiv.org/abs/2010.03759, eq. 4 (there E = −score).
+
+    Args:
+        temperature: T > 0.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> Energy().score(FeatureSet(np.zeros((1, 1)), [[0.0, np.log(3)]])).round(6)
+        array([1.386294])
+    """
+
+    name = "Energy"
+    reads = ("logits",)
+
+    def __init__(self, temperature=1.0):
+        self.temperature = temperature
+
+    def _fit(self, logits, labels):
+        check_positive(self.temperature, "temperature")
+
+    def _score(self, logits):
+        temperature = check_positive(self.temperature, "temperature")
+        return temperature * logsumexp(logits.astype(np.float64) / temperature, axis=1)
+
+
+class TemperatureScaling(Scorer):
+    """Highest calibrated probability softmax(z / T), "Calibrated" in the paper (§4, Appendix C).
+
+    **Fit it on the validation split**: on the training split a network is near-perfect, and the
+    temperature would be far too low. Sees the logits and the labels of that split, so it is not
+    class-agnostic. T > 0 divides all logits of an input alike: no prediction ever changes.
+
+    Source: Guo et al., *On Calibration of Modern Neural Networks*, 2017,
+    https://arxiv.org/abs/1706.04599. As in Appendix C, T minimises the negative log-likelihood by
+    L-BFGS-B; we search over log T within ±10 from T = 1, with the analytic gradient.
+
+    Args:
+        max_iter: most L-BFGS-B iterations.
+
+    Attributes:
+        temperature_: T; above 1 the network was over-confident.
+        nll_before_: mean negative log-likelihood of the fitted split at T = 1, in nats.
+        nll_after_: the same at T = ``temperature_``.
+        n_iter_: iterations used.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> validation = FeatureSet(np.zeros((4, 1)), np.tile([9.0, 0.0], (4, 1)), [0, 0, 0, 1])
+        >>> scorer = TemperatureScaling().fit(validation)  # right 3 times of 4
+        >>> scorer.score(validation).round(3)
+        array([0.75, 0.75, 0.75, 0.75])
+        >>> round(scorer.temperature_, 3)  # 9 / log 3
+        8.192
+    """
+
+    name = "Temperature scaling"
+    reads = ("logits",)
+    needs_labels = True
+    fits_on = "validation"
+
+    def __init__(self, max_iter=100):
+        self.max_iter = max_iter
+
+    def _fit(self, logits, labels):
+        check_scalar(self.max_iter, "max_iter", Integral, min_val=1)
+        logits = logits.astype(np.float64)  # (n, c)
+        label_logits = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]  # (n,)
+
+        def nll_and_gradient(log_temperature):
+            inverse = np.exp(-log_temperature[0])
+            log_probabilities = log_softmax(logits * inverse, axis=1)
+            expected_logits = (np.exp(log_probabilities) * logits).sum(axis=1)
+            nll = -np.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()
+            return nll, np.array([inverse * (label_logits - expected_logits).mean()])
+
+        self.nll_before_ = float(nll_and_gradient(np.zeros(1))[0])
+        result = minimize(
+            nll_and_gradient,
+            x0=np.zeros(1),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-10.0, 10.0)],  # no finite optimum where every prediction is right
+            options={"maxiter": self.max_iter, "ftol": 1e-13, "gtol": 1e-9},
+        )
+        self.temperature_ = float(np.exp(result.x[0]))
+        self.nll_after_ = float(result.fun)
+        self.n_iter_ = int(result.nit)
+        if result.status == 1:  # SciPy's code for "stopped at maxiter"
+            warnings.warn(
+                f"TemperatureScaling stopped after max_iter={self.max_iter} iterations "
+                "before it converged: raise max_iter",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _score(self, logits):
+        self._check_fitted("temperature_")
+        return _max_softmax(logits.astype(np.float64) / self.temperature_)
+
+    def calibrated_probabilities(self, batch):
+        """Class probabilities softmax(z / T).
+
+        Args:
+            batch: FeatureSet of n inputs.
+
+        Returns:
+            float64 (n, c), rows sum to 1, with the predictions of the raw logits.
+
+        Raises:
+            TypeError: ``batch`` is no FeatureSet.
+            ValueError: it has another number of classes than ``fit`` saw.
+            sklearn.exceptions.NotFittedError: ``fit`` must come first.
+        """
+        (logits,) = self._read_like_fitted(batch)
+        self._check_fitted("temperature_")
+        return softmax(logits.astype(np.float64) / self.temperature_, axis=1)
+
+
+def _max_softmax(logits):
+    """Highest softmax probability of float64 logits (n, c), without overflow."""
+    return np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
