@@ -66,8 +66,14 @@ def chapter_sources(folder=NOTEBOOKS):
 
 
 def read_source(source):
-    """Read a py:percent source as a notebook whose bytes depend on the source alone."""
+    """Read a py:percent source as a notebook whose bytes depend on the source alone.
+
+    Raises:
+        BuildError: the header is not closed, and would be the first thing on the page.
+    """
     notebook = jupytext.read(source, fmt="py:percent")
+    if notebook.cells and notebook.cells[0].source.startswith("# ---"):
+        raise BuildError(f"{source.name}: the header lacks its closing line `# ---`.")
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return with_stable_ids(notebook)

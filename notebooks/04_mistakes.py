@@ -9,6 +9,7 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
 
 # %% [markdown]
 # # Detecting mistakes on the test set
@@ -130,13 +131,13 @@ print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - tes
 # *coverage*. The area under the curve (AURC) is small for a good score.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Risk against coverage for every method"}}
-figure, ax = plotting.new_figure(width=6.5)
+figure, ax = plotting.new_figure(width=7.5)
 for i, (name, each) in enumerate(scorers.items()):
     curve = risk_coverage(each.score(test), test.correct)
     style = {"color": plotting.PALETTE[i], "linestyle": plotting.LINES[i]}
     ax.plot(curve.coverage, curve.risk, label=f"{name} (AURC {curve.aurc:.4f})", **style)
 ax.set(xlabel="coverage", ylabel="risk (error rate among kept)", xlim=(0, 1), ylim=(0, None))
-_ = ax.legend(frameon=False, fontsize="small")
+_ = ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
 # %% [markdown]
 # ```{exercise}

@@ -69,6 +69,13 @@ def test_equal_cells_have_different_ids(tmp_path):
     assert len(set(ids)) == 2
 
 
+def test_an_open_header_is_an_error_and_no_page(tmp_path):
+    source = tmp_path / "01_toy.py"
+    source.write_text(SOURCE.replace("# %%", "# ---\n# jupyter:\n#   a: b\n\n# %%", 1))
+    with pytest.raises(BuildError, match=r"01_toy\.py: the header lacks its closing line"):
+        read_source(source)
+
+
 def test_a_folder_without_chapters_is_an_error(tmp_path):
     with pytest.raises(BuildError, match="No chapter"):
         chapter_sources(tmp_path)
