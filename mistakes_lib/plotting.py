@@ -97,7 +97,7 @@ def roc_curves(ax, groups):
         ax.plot(false_positive, true_positive, label=f"{label} ({auroc:.3f})", **style)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="chance (0.500)")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    ax.legend(title="method (AUROC)", frameon=False, fontsize="small", loc="lower right")
+    ax.legend(title="method (AUROC)", frameon=False, fontsize="small", loc="best")
     return ax
 
 

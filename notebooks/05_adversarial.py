@@ -70,9 +70,11 @@ Markdown(
 # direction that increases the loss $J$:
 #
 # $$
-# X_{\text{FGSM}} = X + \varepsilon \operatorname{sign} \nabla_X J(X, y), \qquad
-# X_{\text{BIM}}^{(t+1)} = \operatorname{clip}_{X, \varepsilon}\bigl(X_{\text{BIM}}^{(t)} +
+# \begin{aligned}
+# X_{\text{FGSM}} &= X + \varepsilon \operatorname{sign} \nabla_X J(X, y), \\
+# X_{\text{BIM}}^{(t+1)} &= \operatorname{clip}_{X, \varepsilon}\bigl(X_{\text{BIM}}^{(t)} +
 # \alpha \operatorname{sign} \nabla_X J(X_{\text{BIM}}^{(t)}, y)\bigr)
+# \end{aligned}
 # $$ (eq-attacks)
 #
 # ({cite}`goodfellow2014explaining`, {cite}`kurakin2016adversarial`). The gradient passes through

@@ -104,7 +104,7 @@ auroc.round(3)
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of every method with confidence intervals, one panel an out-of-distribution set"}}
 figure, axes = plotting.new_figure(columns=len(tables), width=4, height=2.9, squeeze=False)
 for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
-    plotting.bars_with_intervals(ax, table).set_title(name)
+    plotting.bars_with_intervals(ax, table).set_title(name, pad=14)
 
 # %% [markdown]
 # False positive rate at 95 % detection, the number that an operator feels: how many ordinary inputs
