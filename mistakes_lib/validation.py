@@ -1,5 +1,7 @@
 """Turn what a user passes into checked NumPy arrays, or say clearly what is wrong with it."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 
@@ -18,6 +20,8 @@ def as_array(values, name, *, dtype=np.float64):
         ValueError: the array is empty or has a NaN or an infinity (the first such row is named).
         TypeError: the values are not numeric.
     """
+    if values is None:  # which NumPy would turn into a NaN
+        raise TypeError(f"{name} must be numeric, got None")
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu")
         values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
@@ -86,13 +90,13 @@ def as_labels(values, name, *, length=None, num_classes=None):
 
 def check_positive(value, name):
     """Return ``value`` if it is a finite number above 0, else raise ValueError."""
-    if not np.isscalar(value) or not np.isfinite(value) or value <= 0:
+    if not isinstance(value, Real) or not np.isfinite(value) or value <= 0:
         raise ValueError(f"{name} must be a number above 0, got {value!r}")
     return value
 
 
 def check_fraction(value, name):
     """Return ``value`` if it lies strictly between 0 and 1, else raise ValueError."""
-    if not np.isscalar(value) or not 0 < value < 1:
+    if not isinstance(value, Real) or not 0 < value < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
     return value

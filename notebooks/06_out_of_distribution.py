@@ -29,7 +29,7 @@ n_components = 1000  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 import pandas as pd
 from IPython.display import Markdown
 

@@ -74,9 +74,8 @@ def test_the_books_parameters_load(path):
     expected = "{data_set}/{classifier}/seed{seed}".format_map(parameters)
     assert experiment.name == expected
     # What the chapters ask of the run, it has.
-    assert {parameters["n_components"], parameters["n_components_large"]} == set(
-        experiment.mixtures
-    )
+    asked = {parameters["n_components"], parameters["n_components_large"]}
+    assert asked <= set(experiment.mixtures)
     assert min(abs(level / 255 - parameters["eps"]) for level in experiment.eps_levels) < 1e-9
 
 
