@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_random_state, check_scalar
 
-from mistakes_lib.hypothesis import auroc_interval, mann_whitney
+from mistakes_lib.hypothesis import mann_whitney
 from mistakes_lib.validation import as_labels, as_matrix, as_vector, check_fraction
 
 __all__ = [
@@ -102,11 +102,12 @@ def detection_report(trusted, suspect, *, confidence=0.95, resamples=500, random
             for _ in range(resamples)
         ]
     )  # (resamples, 2)
+    ranked = mann_whitney(trusted, suspect, confidence=confidence)
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return DetectionReport(
-        auroc=mann_whitney(trusted, suspect).auroc,
-        auroc_ci=auroc_interval(trusted, suspect, confidence=confidence),
+        auroc=ranked.auroc,
+        auroc_ci=ranked.auroc_ci,
         aupr=float(aupr),
         aupr_ci=(float(low[0]), float(high[0])),
         fpr95=float(fpr95),
