@@ -123,10 +123,12 @@ def load_parameters(name):
 
     Returns:
         tuple: shared, name → value, and exceptions, chapter → (name → value), which stand in the
-        section ``chapters``. The section ``experiment`` is not for chapters: it describes a run.
+        section ``chapters``. ``experiment`` and ``presets`` are not for chapters: they describe
+        runs.
     """
     parameters = yaml.safe_load(parameters_file(name).read_text(encoding="utf-8"))
-    parameters.pop("experiment", None)
+    for name in ("experiment", "presets"):
+        parameters.pop(name, None)
     return parameters, parameters.pop("chapters", {})
 
 

@@ -1,4 +1,4 @@
-"""The ``mistakes`` command."""
+"""The ``mistakes`` command. Each command imports what it needs, so that ``--help`` is instant."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mistakes_lib.experiment import load_experiment
-from mistakes_lib.runs import load_run, make_run
-
 __all__ = ["app"]
+
+PARAMETERS = Path(__file__).resolve().parents[1] / "notebooks" / "parameters"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,25 +29,111 @@ def _clear_errors(debug):
         raise typer.Exit(1) from None
 
 
+# What `train` and `run` have in common.
+Parameters = Annotated[
+    Path, typer.Argument(help="Parameters file, or the name of one of the book's, such as paper.")
+]
+Preset = Annotated[
+    str | None, typer.Option(help="Classifier, one of the file's presets. [default: the file's]")
+]
+DataSet = Annotated[
+    str | None, typer.Option(help="Data set, such as cifar100. [default: the file's]")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything. [default: the file's]")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Train for so many epochs, milestones moved in proportion."),
+]
+Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16. [default: the recipe's]")]
+Runs = Annotated[
+    Path | None, typer.Option(help="Folder of runs. [default: $MISTAKES_RUNS or ./runs]")
+]
+Data = Annotated[Path | None, typer.Option(help="Folder of images. [default: $MISTAKES_DATA]")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+@app.command()
+def train(
+    parameters: Parameters,
+    preset: Preset = None,
+    data_set: DataSet = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    precision: Precision = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew; without it, go on where it was.")
+    ] = False,
+    runs: Runs = None,
+    data: Data = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+):
+    """Train a classifier and keep its features; killed, it goes on at its last epoch.
+
+    On several GPUs or machines: accelerate launch -m mistakes_lib train …
+    """
+    from mistakes_lib.runs import train_run
+
+    with _clear_errors(debug):
+        experiment = _experiment(
+            parameters,
+            preset=preset,
+            data_set=data_set,
+            seed=seed,
+            epochs=epochs,
+            precision=precision,
+        )
+        made = train_run(
+            experiment, root=runs, data=data, device=device, progress=not quiet, restart=restart
+        )
+        _say_where(made, quiet)
+
+
 @app.command()
 def run(
-    parameters: Annotated[Path, typer.Argument(help="Parameters file, such as quick.yml.")],
-    runs: Annotated[
-        Path | None, typer.Option(help="Folder of runs. [default: $MISTAKES_RUNS or ./runs]")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of images. [default: $MISTAKES_DATA]")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    parameters: Parameters,
+    preset: Preset = None,
+    data_set: DataSet = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    precision: Precision = None,
+    runs: Runs = None,
+    data: Data = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
 ):
     """Train a classifier and compute what the chapters read; killed, it goes on where it was."""
+    from mistakes_lib.runs import make_run
+
     with _clear_errors(debug):
-        made = make_run(
-            load_experiment(parameters), root=runs, data=data, device=device, progress=not quiet
+        experiment = _experiment(
+            parameters,
+            preset=preset,
+            data_set=data_set,
+            seed=seed,
+            epochs=epochs,
+            precision=precision,
         )
-    if not quiet:
+        made = make_run(experiment, root=runs, data=data, device=device, progress=not quiet)
+        _say_where(made, quiet)
+
+
+def _experiment(name, **overrides):
+    """The experiment of a parameters file, or of the book's own of that name."""
+    from mistakes_lib.experiment import load_experiment
+
+    own = PARAMETERS / f"{name}.yml"
+    return load_experiment(own if not name.exists() and own.is_file() else name, **overrides)
+
+
+def _say_where(made, quiet):
+    from mistakes_lib import processes
+
+    if not quiet and processes.is_main():
         typer.echo(f"{made.title}: {made.path}")
 
 
@@ -59,6 +144,8 @@ def show(
     ],
 ):
     """Say what a run is: network, data, recipe, accuracy, where it was made."""
+    from mistakes_lib.runs import load_run
+
     with _clear_errors(debug=False):
         info = load_run(name).info
     typer.echo(f"{info['title']} on {info['data']['description']}")

@@ -16,7 +16,7 @@ from mistakes_lib.scores import (
 __all__ = ["describe_scorers", "detection_table", "fit_scorers", "score_pairs"]
 
 
-def fit_scorers(train, validation, density):
+def fit_scorers(train, validation, density, *, labelled=None):
     """Fit the paper's detectors and today's usual ones, each on the split that it may see.
 
     Args:
@@ -24,6 +24,8 @@ def fit_scorers(train, validation, density):
         validation: FeatureSet of the validation split, with labels.
         density: a mixture of the training features, fitted or not. The mixtures that
             :class:`ZhengHong` has for each class share its number of components evenly.
+        labelled: bool (n,), the rows of ``train`` whose labels may be used: methods that need
+            labels see no other rows (semi-supervised training). None: all.
 
     Returns:
         dict of name → fitted scorer; the paper's own, a :class:`LogLikelihood`, comes first.
@@ -47,8 +49,13 @@ def fit_scorers(train, validation, density):
         "Max logit": MaxLogit(),
         "Energy": Energy(),
     }
-    splits = {"train": train, "validation": validation}
-    return {name: scorer.fit(splits[scorer.fits_on]) for name, scorer in scorers.items()}
+    known = train if labelled is None else train[labelled]
+    for scorer in scorers.values():
+        if scorer.fits_on == "validation":
+            scorer.fit(validation)
+        else:
+            scorer.fit(known if scorer.needs_labels else train)
+    return scorers
 
 
 def describe_scorers(scorers):

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from mistakes_lib.data import DATASETS
+from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
 __all__ = ["Experiment", "load_experiment"]
@@ -24,6 +25,10 @@ class Experiment:
         architecture: arguments of :func:`~mistakes_lib.classifiers.build_classifier` without
             ``num_classes``, ``mean`` and ``std``, which come from the data.
         recipe: :class:`~mistakes_lib.training.Recipe`.
+        labels_per_class: train by Temporal Ensembling with so many labels of each class; None
+            trains with all labels.
+        ensembling: :class:`~mistakes_lib.temporal_ensembling.TemporalEnsembling`, by default with
+            its defaults where there is ``labels_per_class``, else None.
         seed: seed of initial weights, training, subsets and mixtures.
         attacks: "fgsm", "bim" or both.
         eps_levels: L∞ radii in units of 1/255.
@@ -39,6 +44,8 @@ class Experiment:
     classifier: str
     architecture: dict
     recipe: Recipe = field(default_factory=Recipe)
+    labels_per_class: int | None = None
+    ensembling: TemporalEnsembling | None = None
     seed: int = 0
     attacks: tuple = ATTACKS
     eps_levels: tuple = (1, 2, 4, 8)
@@ -49,6 +56,10 @@ class Experiment:
     def __post_init__(self):
         for name in ("attacks", "eps_levels", "mixtures"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.labels_per_class is None and self.ensembling is not None:
+            raise ValueError("ensembling needs labels_per_class: how many labels of each class")
+        if self.labels_per_class is not None and self.ensembling is None:
+            object.__setattr__(self, "ensembling", TemporalEnsembling())
         for name in ("architecture", "ood"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} must be a mapping, got {getattr(self, name)!r}")
@@ -64,6 +75,7 @@ class Experiment:
             "attack_images": [self.attack_images],
             "ood": self.ood.values(),
             "mixtures": self.mixtures,
+            "labels_per_class": [1 if self.labels_per_class is None else self.labels_per_class],
         }.items():
             if any(count < 1 for count in counts):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -81,18 +93,57 @@ class Experiment:
         return asdict(self)
 
 
-def load_experiment(path):
+def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None, precision=None):
     """Read the experiment that a parameters file describes.
 
+    A file may hold several classifiers under ``presets``: name → what the section ``experiment``
+    does not say already, such as ``architecture`` and ``recipe``.
+
     Args:
-        path: YAML file with ``data_set``, ``classifier``, ``seed`` and a section ``experiment``.
+        path: YAML file with ``data_set``, ``classifier``, ``seed``, a section ``experiment`` and
+            perhaps ``presets``.
+        preset: name of a preset, instead of the one that ``classifier`` names.
+        data_set: instead of the file's.
+        seed: instead of the file's.
+        epochs: instead of the recipe's, whose milestones are moved in proportion.
+        precision: instead of the recipe's, "float32" or "bfloat16".
+
+    Returns:
+        Experiment.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no YAML, a key is missing or unknown (the nearest known one is
-            named), or a value is out of range.
+        ValueError: the file is no YAML, a key or preset is missing or unknown (the nearest known
+            one is named), or a value is out of range.
     """
-    path = Path(path)
+    parameters = _read_yaml(Path(path))
+    own = {"data_set": data_set, "classifier": preset, "seed": seed}
+    section = dict(parameters["experiment"])
+    section |= {name: parameters[name] for name in own if name in parameters}
+    section |= {name: value for name, value in own.items() if value is not None}
+    presets = _mapping(parameters, "presets", path)
+    if preset is not None and preset not in presets:
+        raise ValueError(f"{path} has no preset {preset!r}{_nearest(preset, presets)}")
+    section |= _mapping(presets, section.get("classifier"), f"{path}: presets")
+    where = f"{path}: experiment"
+    recipe, ensembling = (_mapping(section, name, where) for name in ("recipe", "ensembling"))
+    _check_keys(section, Experiment, where)
+    _check_keys(recipe, Recipe, f"{where}.recipe")
+    _check_keys(ensembling, TemporalEnsembling, f"{where}.ensembling")
+    missing = {"data_set", "classifier", "architecture"} - set(section)
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    try:
+        recipe = Recipe(**recipe | ({} if precision is None else {"precision": precision}))
+        section["recipe"] = recipe if epochs is None else recipe.shortened(epochs)
+        section["ensembling"] = TemporalEnsembling(**ensembling) if ensembling else None
+        return Experiment(**section)
+    except TypeError as error:
+        raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
+
+
+def _read_yaml(path):
+    """The contents of a parameters file that has a section "experiment"."""
     if not path.is_file():
         raise FileNotFoundError(f"no parameters file {path}")
     try:
@@ -101,22 +152,15 @@ def load_experiment(path):
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(parameters, dict) or not isinstance(parameters.get("experiment"), dict):
         raise ValueError(f"{path} has no section 'experiment', so there is nothing to run")
-    section = dict(parameters["experiment"])
-    section.update(
-        {k: parameters[k] for k in ("data_set", "classifier", "seed") if k in parameters}
-    )
-    recipe = section.pop("recipe", None) or {}
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path}: experiment.recipe must be a mapping, got {recipe!r}")
-    _check_keys(recipe, Recipe, f"{path}: experiment.recipe")
-    _check_keys(section, Experiment, f"{path}: experiment")
-    missing = {"data_set", "classifier", "architecture"} - set(section)
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-    try:
-        return Experiment(recipe=Recipe(**recipe), **section)
-    except TypeError as error:
-        raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
+    return parameters
+
+
+def _mapping(parent, name, where):
+    """A copy of the mapping that a mapping has under a name; empty where it has none."""
+    value = parent.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{where}.{name} must be a mapping, got {value!r}")
+    return dict(value or {})
 
 
 def _check_keys(mapping, dataclass_type, where):

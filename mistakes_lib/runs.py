@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,16 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mistakes_lib import plotting
+from mistakes_lib import plotting, processes
 from mistakes_lib.attacks import bim, fgsm
 from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.data import SPLITS, load_dataset
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.features import FeatureSet, extract_features, resolve_device
+from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.storage import atomic_write, load_arrays, save_arrays, sha256_of
+from mistakes_lib.temporal_ensembling import choose_labelled, train_temporal_ensembling
 from mistakes_lib.training import train
 
-__all__ = ["PUBLISHED_RUNS", "Run", "load_run", "make_run", "runs_root"]
+__all__ = ["PUBLISHED_RUNS", "Run", "load_run", "make_run", "runs_root", "train_run"]
 
 PUBLISHED_RUNS = Path(__file__).resolve().parents[1] / "book" / "runs"
 ATTACKS = {"fgsm": fgsm, "bim": bim}
@@ -124,6 +125,17 @@ class Run:
         """FeatureSet of "train", "validation" or "test"."""
         return FeatureSet.load(self.file(f"features/{split}.safetensors"))
 
+    def labelled(self):
+        """Whose labels the training saw, bool (n,): True for all but in semi-supervised training.
+
+        What needs labels of training features takes no others either.
+        """
+        labels = self.features("train").labels
+        per_class = self.info["experiment"].get("labels_per_class")
+        if per_class is None:
+            return np.ones(len(labels), dtype=bool)
+        return choose_labelled(labels, per_class, seed=self.info["experiment"]["seed"])
+
     def attack(self, name, eps):
         """FeatureSet of the adversarial images, with the labels of the originals.
 
@@ -198,20 +210,58 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
     Returns:
         Run.
     """
+    with _open(experiment, root, data, device, progress) as stages:
+        stages.train()
+        if processes.is_main():
+            for split in SPLITS:
+                stages.features(split)
+            stages.attacks()
+            stages.ood()
+            stages.densities()
+            stages.examples()
+            stages.finish()
+    return Run(stages.folder)
+
+
+def train_run(experiment, *, root=None, data=None, device="auto", progress=True, restart=False):
+    """Train, and extract the features of all splits: the part of :func:`make_run` it begins with.
+
+    The run has neither attacks nor out-of-distribution sets then; ``make_run`` adds them.
+
+    Args:
+        experiment: :class:`~mistakes_lib.experiment.Experiment`.
+        root: folder of runs; see :func:`runs_root`.
+        data: folder of images; see :func:`~mistakes_lib.data.data_root`.
+        device: "auto", "cpu", "cuda", …
+        progress: print stages and show progress bars.
+        restart: begin anew, whatever an earlier call has left.
+
+    Returns:
+        Run.
+    """
+    with _open(experiment, root, data, device, progress) as stages:
+        if restart:
+            stages.forget_training()
+        stages.train()
+        if processes.is_main():
+            for split in SPLITS:
+                stages.features(split)
+            if not stages.is_finished():  # make_run may have been here before
+                stages.finish()
+    return Run(stages.folder)
+
+
+@contextmanager
+def _open(experiment, root, data, device, progress):
+    """The stages of a run, for all processes of one training and for no others meanwhile."""
+    device = processes.connect(device)
     folder = runs_root(root) / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder):
-        _remove_leftovers(folder)
-        stages = _Stages(folder, experiment, root=data, device=device, progress=progress)
-        stages.train()
-        for split in SPLITS:
-            stages.features(split)
-        stages.attacks()
-        stages.ood()
-        stages.densities()
-        stages.examples()
-        stages.finish()
-    return Run(folder)
+    with _exclusive(folder) if processes.is_main() else nullcontext():
+        if processes.is_main():
+            _remove_leftovers(folder)
+        processes.wait()
+        yield _Stages(folder, experiment, root=data, device=device, progress=progress)
 
 
 @contextmanager
@@ -245,12 +295,13 @@ class _Stages:
 
     def __init__(self, folder, experiment, *, root, device, progress):
         self.folder, self.experiment = folder, experiment
-        self.device, self.progress = resolve_device(device), progress
+        self.device, self.progress = device, progress and processes.is_main()
         self.images = cache(
             lambda name, split: load_dataset(
                 name, split, root=root, size=self._size(name, split), progress=progress
             )
         )
+        self.checkpoint = folder / "training.safetensors"
         self.journal_path = folder / "stages.json"
         self.journal = _read_json(self.journal_path) if self.journal_path.is_file() else {}
         self.current = []  # the stages that this experiment has; the journal may know older ones
@@ -273,7 +324,12 @@ class _Stages:
             self._say(f"{name} is damaged: making it again")
         self._say(name)
         facts = compute(path)
+        if not processes.is_main():
+            return
         self.journal[name] = {"inputs": fingerprint, "sha256": sha256_of(path), "facts": facts}
+        self._write_journal()
+
+    def _write_journal(self):
         with atomic_write(self.journal_path) as temporary:
             temporary.write_text(json.dumps(self.journal), encoding="utf-8")
 
@@ -298,7 +354,8 @@ class _Stages:
             "seed": own.seed,
             "data": [train_set.fingerprint, validation_set.fingerprint],
         }
-        checkpoint = self.folder / "training.safetensors"
+        if own.labels_per_class is not None:
+            inputs |= {k: own.to_dict()[k] for k in ("labels_per_class", "ensembling")}
 
         def compute(path):
             mean, std = train_set.channel_statistics()
@@ -311,26 +368,51 @@ class _Stages:
                     "std": std,
                 }
             )
-            history = train(
-                classifier,
-                train_set.images,
-                train_set.labels,
-                own.recipe,
-                seed=own.seed,
-                validation=(validation_set.images, validation_set.labels),
-                checkpoint=checkpoint,
-                device=self.device,
-                progress=self.progress,
-            )
-            _write_classifier(path, classifier)
-            return {"history": history, "hardware": _hardware(self.device)}
+            options = {
+                "seed": own.seed,
+                "validation": (validation_set.images, validation_set.labels),
+                "checkpoint": self.checkpoint,
+                "device": self.device,
+                "progress": self.progress,
+            }
+            images, labels = train_set.images, train_set.labels
+            if own.labels_per_class is None:
+                history = train(classifier, images, labels, own.recipe, **options)
+            else:
+                labelled = choose_labelled(labels, own.labels_per_class, seed=own.seed)
+                options["ensembling"] = own.ensembling
+                history = train_temporal_ensembling(
+                    classifier, images, labels, labelled, own.recipe, **options
+                )
+            if processes.is_main():
+                _write_classifier(path, classifier)
+            hardware = _hardware(self.device)
+            if processes.count() > 1:
+                hardware = f"{processes.count()} × {hardware}"
+            return {"history": history, "hardware": hardware}
 
         self._stage("classifier.safetensors", inputs, compute)
-        if checkpoint.is_file():  # not removed before the journal knows that training is over
-            _, metadata = load_arrays(checkpoint)
+        # The checkpoint is not removed before the journal knows that training is over.
+        if self.checkpoint.is_file() and processes.is_main():
+            _, metadata = load_arrays(self.checkpoint)
             facts = self.journal["classifier.safetensors"]["facts"]
             if metadata.get("history") == facts["history"]:
-                checkpoint.unlink()  # that of another training is left alone
+                self.checkpoint.unlink()  # that of another training is left alone
+
+    def forget_training(self):
+        """Let ``train`` begin at the first epoch."""
+        if processes.is_main():
+            self.checkpoint.unlink(missing_ok=True)
+            self.journal.pop("classifier.safetensors", None)
+            self._write_journal()
+        processes.wait()
+        self.journal.pop("classifier.safetensors", None)
+
+    def is_finished(self):
+        """Whether ``run.json`` describes the classifier that is there now."""
+        path = self.folder / "run.json"
+        files = _read_json(path)["files"] if path.is_file() else {}
+        return files.get("classifier.safetensors") == self._sha("classifier.safetensors")
 
     def _extract(self, path, images, labels=None):
         """Features in float16: half the size, and far finer than their spread."""
@@ -427,7 +509,7 @@ class _Stages:
         trained = facts["classifier.safetensors"]
         test = self.images(self.experiment.data_set, "test")
         info = {
-            "title": _title(self.experiment.architecture),
+            "title": _title(self.experiment),
             "experiment": self.experiment.to_dict(),
             "data": {
                 "description": test.description,
@@ -499,12 +581,15 @@ def _read_classifier(path):
     return classifier.eval()
 
 
-def _title(architecture):
-    """The field's name of an architecture: DenseNet-BC-40-12, WRN-28-10."""
+def _title(experiment):
+    """The field's name of a classifier: DenseNet-BC-40-12, WRN-28-10, TE-WRN-28-10."""
+    architecture = experiment.architecture
     if architecture["name"] == "densenet_bc":
         depth, growth = architecture.get("depth", 100), architecture.get("growth_rate", 12)
-        return f"DenseNet-BC-{depth}-{growth}"
-    return f"WRN-{architecture.get('depth', 28)}-{architecture.get('widen_factor', 10)}"
+        title = f"DenseNet-BC-{depth}-{growth}"
+    else:
+        title = f"WRN-{architecture.get('depth', 28)}-{architecture.get('widen_factor', 10)}"
+    return title if experiment.labels_per_class is None else f"TE-{title}"
 
 
 def _hardware(device):

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from mistakes_lib import processes
 from mistakes_lib.augmentation import augment
-from mistakes_lib.features import resolve_device
 from mistakes_lib.training import (
     as_input,
     autocast,
     check_finite,
+    compiled,
     epoch_generator,
     learning_rate,
     on_device,
@@ -266,7 +267,7 @@ def train_temporal_ensembling(
             class without labelled images, or a checkpoint of another training.
     """
     ensembling = TemporalEnsembling() if ensembling is None else ensembling
-    device = resolve_device(device)
+    device = processes.connect(device)
     labels = _known_labels(labels, labelled, len(images), classifier.num_classes)
     signature = signature_of(
         recipe,
@@ -281,7 +282,7 @@ def train_temporal_ensembling(
         validation = on_device(*validation, classifier.num_classes, device)
     classifier.to(device, memory_format=torch.channels_last)
     optimizer = sgd(classifier, recipe)
-    forward = torch.compile(classifier) if recipe.compile else classifier
+    forward = compiled(classifier, recipe)
     ensemble = torch.zeros(len(images), classifier.num_classes, device=device)  # Z, (n, c)
 
     def one_epoch(epoch, bar):
@@ -345,7 +346,7 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
     share = known / len(images)  # M/N
     weight = unsupervised_weight(ensembling, epoch, recipe.epochs, share)
     factor = learning_rate_factor(ensembling, epoch, recipe.epochs)
-    outputs = torch.empty_like(targets)
+    outputs = torch.zeros_like(targets)  # of this process's images
     sums = torch.zeros(2, device=images.device, dtype=torch.float64)
     hits = torch.zeros((), device=images.device, dtype=torch.int64)
     batches = order.split(recipe.batch_size)
@@ -355,29 +356,33 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
         batch = augment(
             images[rows], max_shift=recipe.max_shift, flip=recipe.flip, generator=generator
         )
+        own = processes.share(len(rows))
+        mine = rows[own]
         with autocast(images.device, recipe.precision):
-            logits = forward(as_input(batch)).float()
+            logits = forward(as_input(batch[own])).float()
             z = logits.softmax(1)  # (b, c)
             supervised = F.cross_entropy(
-                logits, labels[rows], ignore_index=UNLABELLED, reduction="sum"
-            ) / len(rows)
-            unsupervised = F.mse_loss(z, targets[rows])
-            loss = (supervised + weight * unsupervised) / share
+                logits, labels[mine], ignore_index=UNLABELLED, reduction="sum"
+            )
+            unsupervised = (z - targets[mine]).square().sum() / z.shape[1]
+            part = (supervised + weight * unsupervised) / share
+            loss = part * processes.count() / len(rows)  # gradients are averaged over processes
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        outputs[rows] = z.detach()
+        outputs[mine] = z.detach()
         parts = torch.stack([supervised, unsupervised]).detach()
-        sums += parts * len(rows)
-        hits += (logits.argmax(1) == labels[rows]).sum()
+        sums += parts
+        hits += (logits.argmax(1) == labels[mine]).sum()
         bar.update()
         if bar.n % 20 == 0:
             bar.set_postfix(
-                supervised=f"{parts[0].item() / share:.4f}",
-                unsupervised=f"{parts[1].item():.4f}",
+                supervised=f"{parts[0].item() / (share * max(len(mine), 1)):.4f}",
+                unsupervised=f"{parts[1].item() / max(len(mine), 1):.4f}",
                 weight=f"{weight:.2f}",
                 lr=f"{lr:.4f}",
             )
+    outputs, sums, hits = map(processes.total, (outputs, sums, hits))
     supervised, unsupervised = sums[0].item() / known, sums[1].item() / len(images)
     loss = supervised + weight / share * unsupervised
     check_finite(loss, epoch)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from mistakes_lib import processes
 from mistakes_lib.augmentation import augment
-from mistakes_lib.features import resolve_device
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import as_labels
 
@@ -32,9 +32,11 @@ class Recipe:
         epochs: passes over the training images.
         batch_size: images a step.
         lr: peak learning rate.
-        schedule: "step" divides ``lr`` by 10 at each of ``milestones``; "one_cycle" rises linearly
-            over the first ``warmup`` share of all steps, then falls to 0 along a half cosine.
-        milestones: epochs at which "step" divides.
+        schedule: "step" multiplies ``lr`` with ``lr_factor`` at each of ``milestones``;
+            "one_cycle" rises linearly over the first ``warmup`` share of all steps, then falls to
+            0 along a half cosine.
+        milestones: epochs at which "step" multiplies.
+        lr_factor: what it multiplies with, in (0, 1].
         warmup: share of steps in [0, 1) that "one_cycle" rises.
         momentum: Nesterov momentum.
         weight_decay: L2 regularisation weight.
@@ -52,6 +54,7 @@ class Recipe:
     lr: float = 0.1
     schedule: str = "step"
     milestones: tuple = (150, 175)
+    lr_factor: float = 0.1
     warmup: float = 0.25
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -66,6 +69,7 @@ class Recipe:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
             "lr": self.lr > 0,
+            "lr_factor": 0 < self.lr_factor <= 1,
             "warmup": 0 <= self.warmup < 1,
             "momentum": 0 < self.momentum < 1,
             "weight_decay": self.weight_decay >= 0,
@@ -75,6 +79,17 @@ class Recipe:
         }.items():
             if not ok:
                 raise ValueError(f"recipe: {name} = {getattr(self, name)!r} is out of range")
+
+    def shortened(self, epochs):
+        """The same recipe in another number of epochs, with its milestones in proportion.
+
+        Example:
+            >>> Recipe().shortened(30).milestones
+            (15, 18)
+        """
+        stretch = epochs / self.epochs
+        milestones = tuple(round(milestone * stretch) for milestone in self.milestones)
+        return replace(self, epochs=epochs, milestones=milestones)
 
 
 def learning_rate(recipe, step, steps_per_epoch):
@@ -86,7 +101,8 @@ def learning_rate(recipe, step, steps_per_epoch):
     """
     if recipe.schedule == "step":
         epoch = step // steps_per_epoch
-        return recipe.lr * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+        passed = sum(epoch >= milestone for milestone in recipe.milestones)
+        return recipe.lr * recipe.lr_factor**passed
     total = recipe.epochs * steps_per_epoch
     rise = recipe.warmup * total
     if step < rise:
@@ -113,6 +129,11 @@ def train(
     the weights end bit for bit as those of an undisturbed call, because every random draw of an
     epoch comes from ``(seed, epoch)``.
 
+    Started in several processes (``accelerate launch``), each takes its share of every batch: the
+    recipe's ``batch_size`` is that of all of them together, and batch normalisation sees the whole
+    batch, so that the loss does not depend on their number but for rounding and dropout. The
+    checkpoint must lie where all of them can read it.
+
     Args:
         classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`.
         images: uint8 (n, 3, h, w), 0…255.
@@ -130,13 +151,13 @@ def train(
     Raises:
         ValueError: no images, labels out of range, or a checkpoint of another training.
     """
-    device = resolve_device(device)
+    device = processes.connect(device)
     images, labels = on_device(images, labels, classifier.num_classes, device)
     if validation is not None:
         validation = on_device(*validation, classifier.num_classes, device)
     classifier.to(device, memory_format=torch.channels_last)
     optimizer = sgd(classifier, recipe)
-    forward = torch.compile(classifier) if recipe.compile else classifier
+    forward = compiled(classifier, recipe)
     return run_epochs(
         partial(_epoch, forward, optimizer, images, labels, recipe, seed=seed),
         classifier,
@@ -160,6 +181,12 @@ def sgd(classifier, recipe):
         nesterov=True,
         weight_decay=recipe.weight_decay,
     )
+
+
+def compiled(classifier, recipe):
+    """What a training calls for a forward pass: compiled if the recipe says so, and in parallel."""
+    forward = processes.parallel(classifier)
+    return torch.compile(forward) if recipe.compile else forward
 
 
 def run_epochs(
@@ -193,6 +220,8 @@ def run_epochs(
     """
     state = state or {}
     history = load_checkpoint(checkpoint, classifier, optimizer, signature, state)
+    check_common_start(len(history), device)
+    progress = progress and processes.is_main()
     with own_random_state(device):
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
@@ -205,10 +234,20 @@ def run_epochs(
                     )
                     bar.set_postfix(bar_fields(record))
             history.append({**record, "seconds": round(time.monotonic() - started, 2)})
-            if checkpoint is not None:
+            if checkpoint is not None and processes.is_main():
                 save_checkpoint(checkpoint, classifier, optimizer, signature, state, history)
     classifier.to(memory_format=torch.contiguous_format).eval()
     return history
+
+
+def check_common_start(epochs_done, device):
+    """Raise RuntimeError if some processes read a checkpoint that others do not see."""
+    mean = processes.total(torch.tensor(float(epochs_done), device=device)) / processes.count()
+    if mean.item() != epochs_done:
+        raise RuntimeError(
+            "the processes do not read the same checkpoint: "
+            "let the folder of runs lie on a disk that all of them share"
+        )
 
 
 def bar_fields(record):
@@ -237,27 +276,31 @@ def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
         batch = augment(
             images[rows], max_shift=recipe.max_shift, flip=recipe.flip, generator=generator
         )
+        own = processes.share(len(rows))
         with autocast(images.device, recipe.precision):
-            logits = forward(as_input(batch))
-            loss = F.cross_entropy(logits.float(), labels[rows])
+            logits = forward(as_input(batch[own]))
+            part = F.cross_entropy(logits.float(), labels[rows[own]], reduction="sum")
+            loss = part * processes.count() / len(rows)  # gradients are averaged over processes
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        loss_sum += loss.detach() * len(rows)
-        hits += (logits.argmax(1) == labels[rows]).sum()
+        loss_sum += part.detach()
+        hits += (logits.argmax(1) == labels[rows[own]]).sum()
         bar.update()
         if bar.n % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.4f}", lr=f"{lr:.4f}")
-    loss, accuracy = loss_sum.item() / len(images), hits.item() / len(images)
+    loss = processes.total(loss_sum).item() / len(images)
+    accuracy = processes.total(hits).item() / len(images)
     check_finite(loss, epoch)
     return {"epoch": epoch + 1, "lr": lr, "loss": loss, "accuracy": accuracy}
 
 
 def epoch_generator(seed, epoch, device):
     """Seed dropout, and return the generator of an epoch's other draws: all from (seed, epoch)."""
-    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    torch.manual_seed(epoch_seed)  # dropout
-    return torch.Generator(device).manual_seed(epoch_seed)
+    own, *_ = np.random.SeedSequence([seed, epoch, processes.rank()]).generate_state(1)
+    torch.manual_seed(int(own))  # dropout: another in each process
+    common, *_ = np.random.SeedSequence([seed, epoch]).generate_state(1)
+    return torch.Generator(device).manual_seed(int(common))
 
 
 def set_learning_rate(optimizer, lr):
@@ -276,12 +319,13 @@ def check_finite(loss, epoch):
 def measure_accuracy(classifier, images, labels, recipe, batch_size=500):
     """Share of the images, on the device, that the classifier in eval mode gets right."""
     classifier.eval()
-    hits = 0
-    for rows in torch.arange(len(images), device=images.device).split(batch_size):
+    hits = torch.zeros((), device=images.device, dtype=torch.int64)
+    every = torch.arange(len(images), device=images.device)
+    for rows in every[processes.share(len(every))].split(batch_size):
         with autocast(images.device, recipe.precision):
             logits = classifier(as_input(images[rows]))
-        hits += int((logits.argmax(1) == labels[rows]).sum())
-    return hits / len(images)
+        hits += (logits.argmax(1) == labels[rows]).sum()
+    return processes.total(hits).item() / len(images)
 
 
 def as_input(batch):

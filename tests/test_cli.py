@@ -102,6 +102,37 @@ def test_quiet_prints_nothing_at_all(parameters):
     assert 0 <= load_run(runs / "digits" / "tiny" / "seed0").info["accuracy"]["test"] <= 1
 
 
+# --- train ---------------------------------------------------------------------------------------
+
+
+def test_train_takes_what_the_file_does_not_say(parameters):
+    folder = parameters.parent / "runs"
+    options = ["--seed", 4, "--epochs", 2, "--precision", "bfloat16", "--device", "cpu"]
+    result = mistakes("train", parameters, "--runs", folder, *options)
+    assert result.exit_code == 0, result.output
+    run = load_run(folder / "digits" / "tiny" / "seed4")
+    assert result.stdout.splitlines()[-1] == f"DenseNet-BC-10-4 on scikit-learn digits: {run.path}"
+    assert len(run.info["training"]["history"]) == 2
+    assert run.info["experiment"]["recipe"]["precision"] == "bfloat16"
+    assert "attacks/fgsm-8.safetensors" not in run.info["files"]
+
+
+def test_train_again_computes_nothing_unless_told_to(runs, parameters):
+    folder, _ = runs
+    for options, computed in [((), 0), (["--restart"], 1)]:
+        again = mistakes("train", parameters, "--runs", folder, "--device", "cpu", *options)
+        assert again.exit_code == 0, again.output
+        assert again.stdout.count("] classifier.safetensors\n") == computed
+
+
+def test_the_books_own_parameters_are_known_by_name(tmp_path):
+    options = ["--data", tmp_path, "--runs", tmp_path / "runs", "--quiet"]
+    result = mistakes("train", "paper", "--preset", "wrn_28_1", *options)
+    assert_one_line_of_error(result, "no preset 'wrn_28_1': did you mean 'wrn_28_10'?")
+    result = mistakes("train", "papers", *options)
+    assert_one_line_of_error(result, "no parameters file papers")
+
+
 # --- show ----------------------------------------------------------------------------------------
 
 
@@ -169,7 +200,7 @@ def test_debug_shows_where(tmp_path):
 
 
 def test_a_wrong_command_line_is_explained():
-    for arguments in (["run"], ["show"], ["fly"], ["run", "x.yml", "--fast"]):
+    for arguments in (["run"], ["train"], ["show"], ["fly"], ["run", "x.yml", "--fast"]):
         result = mistakes(*arguments)
         assert result.exit_code == 2
         assert "Usage: " in result.stderr

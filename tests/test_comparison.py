@@ -91,3 +91,19 @@ def test_an_empty_group_is_named(scorers, splits):
     test = splits["test"]
     with pytest.raises(ValueError, match="features is empty"):
         score_pairs(scorers, test, test[np.zeros(len(test), bool)])
+
+
+def test_what_needs_labels_sees_only_those_that_training_saw(splits):
+    """Scrambling the other labels changes nothing; fitting on all rows would."""
+    train, validation = splits["train"], splits["validation"]
+    labelled = np.arange(len(train)) % 3 == 0
+    scrambled = np.where(labelled, train.labels, (train.labels + 1) % 3)
+    other = FeatureSet(train.features, train.logits, scrambled)
+    options = {"density": DiagonalGMM(3, random_state=0), "labelled": labelled}
+    ours = fit_scorers(train, validation, **options)
+    theirs = fit_scorers(other, validation, **options)
+    every = fit_scorers(train, validation, options["density"])
+    for name, scorer in ours.items():
+        np.testing.assert_array_equal(scorer.score(validation), theirs[name].score(validation))
+        same = np.array_equal(scorer.score(validation), every[name].score(validation))
+        assert same is not scorer.needs_labels or scorer.fits_on == "validation"

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mistakes_lib.experiment import Experiment, load_experiment
+from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
 PARAMETERS = sorted((Path(__file__).parents[1] / "notebooks" / "parameters").glob("*.yml"))
@@ -63,7 +65,9 @@ def without(name):
 def test_the_books_parameters_load(path):
     parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     experiment = load_experiment(path)
-    written = parameters["experiment"]
+    written = parameters["experiment"] | parameters.get("presets", {}).get(
+        experiment.classifier, {}
+    )
     for name, value in written.items():
         if name != "recipe":
             own = getattr(experiment, name)
@@ -112,6 +116,10 @@ def test_to_dict_is_json_and_holds_everything(path):
     experiment = load_experiment(path)
     back = json.loads(json.dumps(experiment.to_dict()))
     assert Experiment(recipe=Recipe(**back.pop("recipe")), **back) == experiment
+    semi = replace(experiment, labels_per_class=10)
+    back = json.loads(json.dumps(semi.to_dict()))
+    recipe, ensembling = Recipe(**back.pop("recipe")), TemporalEnsembling(**back.pop("ensembling"))
+    assert Experiment(recipe=recipe, ensembling=ensembling, **back) == semi
 
 
 def test_to_dict_is_a_copy():
@@ -125,6 +133,66 @@ def test_the_name_is_the_folder():
     assert experiment.name == "digits/tiny/seed7"
     own = replace(experiment, data_set="imagefolder:~/photos/my pets")
     assert own.name == "imagefolder-my pets/tiny/seed7", "three parts, as load_run lists them"
+
+
+# --- presets and overrides -----------------------------------------------------------------------
+
+WITH_PRESETS = {
+    "data_set": "digits",
+    "classifier": "first",
+    "presets": {
+        "first": {"architecture": DENSENET, "recipe": {"epochs": 2}},
+        "second": {"architecture": DENSENET, "labels_per_class": 5, "ensembling": {"ramp_up": 3}},
+    },
+    "experiment": {"attack_images": 10},
+}
+
+
+def test_a_file_holds_several_classifiers(write):
+    path = write(WITH_PRESETS)
+    shared = {"data_set": "digits", "architecture": DENSENET, "attack_images": 10}
+    first = Experiment(classifier="first", recipe=Recipe(epochs=2), **shared)
+    assert load_experiment(path) == load_experiment(path, preset="first") == first
+    semi = {"labels_per_class": 5, "ensembling": TemporalEnsembling(ramp_up=3)}
+    assert load_experiment(path, preset="second") == Experiment(
+        classifier="second", **shared, **semi
+    )
+
+
+def test_the_command_line_overrides_the_file(write):
+    experiment = load_experiment(write(SMALL), data_set="cifar100", seed=9, precision="bfloat16")
+    assert experiment.name == "cifar100/tiny/seed9"
+    assert experiment.recipe == Recipe(epochs=2, lr=0.2, precision="bfloat16")
+
+
+def test_another_number_of_epochs_moves_the_milestones_in_proportion(write):
+    recipe = {"epochs": 200, "milestones": [60, 120, 160]}
+    experiment = load_experiment(write(changed("recipe", **recipe)), epochs=50)
+    assert (experiment.recipe.epochs, experiment.recipe.milestones) == (50, (15, 30, 40))
+    with pytest.raises(ValueError, match="epochs = 0 is out of range"):
+        load_experiment(write(SMALL), epochs=0)
+
+
+def test_appendix_c_as_printed():
+    """Every number that Appendix C prints of the three classifiers."""
+    load = partial(load_experiment, PARAMETERS[0])
+    dense, wide, semi = (
+        load(preset=name) for name in ("densenet_bc_100_12", "wrn_28_10", "te_wrn_28_10")
+    )
+    expected = {"depth": 100, "growth_rate": 12, "compression": 0.5, "dropout": 0.2}
+    assert dense.architecture == {"name": "densenet_bc"} | expected
+    recipe = dense.recipe
+    assert (recipe.batch_size, recipe.epochs, recipe.lr) == (64, 300, 0.1)
+    assert (recipe.milestones, recipe.lr_factor) == ((150, 175), 0.1)
+    assert (recipe.weight_decay, recipe.momentum) == (1e-4, 0.9)
+    for experiment in (wide, semi):
+        expected = {"name": "wide_resnet", "depth": 28, "widen_factor": 10, "dropout": 0.3}
+        assert experiment.architecture == expected
+        recipe = experiment.recipe
+        assert (recipe.batch_size, recipe.lr, recipe.weight_decay) == (100, 0.1, 5e-4)
+        assert (recipe.max_shift, recipe.flip) == (2, True)
+    assert wide.recipe.epochs == 200
+    assert (semi.labels_per_class, semi.ensembling.max_weight) == (100, 100)
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -159,6 +227,12 @@ def test_the_name_is_the_folder():
             {"experiment": {"seed": 1}},
             "lacks architecture, classifier, data_set",
         ),
+        (changed("", labels_per_class=0), "labels_per_class must be at least 1, got 0"),
+        (changed("", ensembling={"ramp_up": 3}), "ensembling needs labels_per_class"),
+        (changed("", labels_per_class=1, ensembling={"ramp": 3}), "did you mean 'ramp_up'"),
+        (changed("", labels_per_class=1, ensembling=[3]), "ensembling must be a mapping"),
+        (SMALL | {"presets": 3}, "presets must be a mapping"),
+        (SMALL | {"presets": {"tiny": 3}}, "presets.tiny must be a mapping"),
         (SMALL | {"experiment": None}, "no section 'experiment'"),
         ({"data_set": "digits"}, "no section 'experiment'"),
         ("", "no section 'experiment'"),
@@ -171,6 +245,13 @@ def test_a_mistake_is_one_clear_line(write, parameters, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_experiment(write(parameters))
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_names_the_nearest(write):
+    with pytest.raises(ValueError, match="no preset 'secnd': did you mean 'second'"):
+        load_experiment(write(WITH_PRESETS), preset="secnd")
+    with pytest.raises(ValueError, match="no preset 'first'"):
+        load_experiment(write(SMALL), preset="first")
 
 
 def test_a_missing_file_is_named(tmp_path):

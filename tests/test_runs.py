@@ -19,8 +19,9 @@ from mistakes_lib.data import load_dataset
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import Experiment
 from mistakes_lib.features import FeatureSet, extract_features
-from mistakes_lib.runs import Run, load_run, make_run, runs_root
+from mistakes_lib.runs import Run, load_run, make_run, runs_root, train_run
 from mistakes_lib.storage import save_arrays, sha256_of
+from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
 EXPERIMENT = Experiment(
@@ -408,11 +409,15 @@ import json, os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from mistakes_lib.experiment import Experiment
-from mistakes_lib.runs import make_run
+from mistakes_lib import runs
+from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
 root, parameters, jobs = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-experiment = Experiment(recipe=Recipe(**parameters.pop("recipe")), **parameters)
+make = getattr(runs, sys.argv[4])
+recipe, ensembling = Recipe(**parameters.pop("recipe")), parameters.pop("ensembling")
+ensembling = ensembling and TemporalEnsembling(**ensembling)
+experiment = Experiment(recipe=recipe, ensembling=ensembling, **parameters)
 replace = Path.replace
 
 def die_at(file, moment):
@@ -433,7 +438,7 @@ def start(job):
             os.dup2(out, 1), os.dup2(out, 2)
             if "file" in job:
                 die_at(job["file"], job["moment"])
-            make_run(experiment, root=root, device="cpu", progress=True)
+            make(experiment, root=root, device="cpu", progress=True)
             sys.stdout.flush()
             os._exit(0)
         except BaseException as error:
@@ -451,8 +456,8 @@ for together in jobs:
 """
 
 
-def in_children(root, jobs):
-    """Make the run in child processes, and give back their exit codes and what they printed.
+def in_children(root, jobs, *, experiment=EXPERIMENT, function="make_run"):
+    """Make a run in child processes, and give back their exit codes and what they printed.
 
     ``jobs`` is a list of groups that run one after another; the jobs of a group run at once. A
     job is killed when it renames its ``file`` into place, just before or after, or after a delay.
@@ -463,9 +468,9 @@ def in_children(root, jobs):
         for job in group:
             job["output"] = str(root / f"output{count}")
             count += 1
-    parameters = json.dumps(EXPERIMENT.to_dict())
+    parameters = json.dumps(experiment.to_dict())
     result = subprocess.run(
-        [sys.executable, "-c", CHILDREN, root, parameters, json.dumps(jobs)],
+        [sys.executable, "-c", CHILDREN, root, parameters, json.dumps(jobs), function],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -518,6 +523,28 @@ def test_killed_after_any_delay_and_resumed_it_is_the_same_run(published, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("labels_per_class", [None, 10])
+def test_a_training_killed_ten_times_ends_bit_for_bit_the_same(tmp_path, labels_per_class):
+    recipe = replace(EXPERIMENT.recipe, epochs=40)
+    experiment = replace(EXPERIMENT, recipe=recipe, labels_per_class=labels_per_class)
+    options = {"device": "cpu", "progress": False}
+    undisturbed = train_run(experiment, root=tmp_path / "undisturbed", **options)
+    rng = np.random.default_rng(0)
+    jobs = [
+        {"delay": rng.uniform(0, 0.5)}
+        if kill % 2
+        else {"file": "training.safetensors", "moment": ("before", "after")[kill % 4 // 2]}
+        for kill in range(10)
+    ]
+    codes, outputs = in_children(
+        tmp_path / "runs", [[job] for job in jobs], experiment=experiment, function="train_run"
+    )
+    assert codes.count([-signal.SIGKILL]) >= 5, outputs
+    resumed = train_run(experiment, root=tmp_path / "runs", **options)
+    assert resumed.info["files"] == undisturbed.info["files"]
+
+
+@pytest.mark.slow
 def test_processes_at_once_share_the_work(published, tmp_path):
     """They take turns, and what one has computed the other does not compute again."""
     codes, outputs = in_children(tmp_path / "runs", [[{}, {}, {}]])
@@ -535,6 +562,46 @@ def test_a_leftover_of_a_killed_writer_is_removed_but_nothing_else(root):
     kept.write_text("mine")
     make(root)
     assert temporaries(root) == ["features/.notes"]
+
+
+# --- a training alone, and semi-supervised ones ---------------------------------------------------
+
+
+def test_a_training_alone_is_the_beginning_of_the_run(published, tmp_path):
+    trained = train_run(EXPERIMENT, root=tmp_path, device="cpu", progress=False)
+    assert trained.info["files"].keys() == {"classifier.safetensors", *FEATURES}
+    with pytest.raises(FileNotFoundError, match="no attacks/fgsm-8"):
+        trained.attack("fgsm", 8 / 255)
+    written = written_by(tmp_path, lambda: make(tmp_path))
+    assert written == STAGES - trained.info["files"].keys()
+    assert_same_run(tmp_path, published)
+
+
+def test_training_a_finished_run_changes_nothing(root):
+    before = contents(root)
+    train_run(EXPERIMENT, root=root, device="cpu", progress=False)
+    assert contents(root) == before
+
+
+def test_restart_begins_at_the_first_epoch(root, capsys):
+    path = root / EXPERIMENT.name / "classifier.safetensors"
+    before = path.read_bytes()
+    train_run(EXPERIMENT, root=root, device="cpu", restart=True)
+    assert "] classifier.safetensors\n" in capsys.readouterr().out
+    assert path.read_bytes() == before, "the same seed gives the same weights"
+
+
+def test_a_semi_supervised_run_knows_whose_labels_it_saw(tmp_path, run):
+    experiment = replace(EXPERIMENT, classifier="semi", labels_per_class=7)
+    semi = train_run(experiment, root=tmp_path, device="cpu", progress=False)
+    assert semi.title == "TE-DenseNet-BC-10-4 on scikit-learn digits"
+    labelled = semi.labelled()
+    assert np.bincount(semi.features("train").labels[labelled]).tolist() == [7] * 10
+    assert {"supervised_loss", "unsupervised_loss"} <= semi.info["training"]["history"][0].keys()
+    other = replace(experiment, ensembling=TemporalEnsembling(max_weight=1))
+    again = train_run(other, root=tmp_path, device="cpu", progress=False)
+    assert again.info["files"] != semi.info["files"], "other ensembling, another training"
+    assert run.labelled().all() and len(run.labelled()) == len(run.features("train"))
 
 
 def test_the_checkpoint_of_another_training_is_left_alone(root):

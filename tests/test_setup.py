@@ -66,8 +66,9 @@ ROOMS = {
     "classifiers": 2,
     "features": 3,
     "augmentation": 3,
-    "training": 4,
-    "temporal_ensembling": 5,
+    "processes": 4,
+    "training": 5,
+    "temporal_ensembling": 6,
     "density": 4,
     "attacks": 5,
     "purification": 5,
@@ -80,6 +81,7 @@ ROOMS = {
     "runs": 9,
     "sweep": 10,
     "cli": 11,
+    "__main__": 12,
 }
 # Figures are drawn from results, so that plotting does not load a network.
 PLOTTING_MAY_IMPORT = {"validation", "hypothesis", "evaluation"}
