@@ -35,7 +35,7 @@ _HOMES = {
         "purification_objective",
         "purify",
     ),
-    "runs": ("Run", "load_run", "make_run", "train_run"),
+    "runs": ("Run", "load_run", "make_run", "published_runs", "train_run"),
     "scores": (
         "Energy",
         "LogLikelihood",

@@ -8,8 +8,6 @@ import typer
 
 __all__ = ["app"]
 
-PARAMETERS = Path(__file__).resolve().parents[1] / "notebooks" / "parameters"
-
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -75,10 +73,11 @@ def train(
 
     On several GPUs or machines: accelerate launch -m mistakes_lib train …
     """
+    from mistakes_lib.experiment import load_experiment
     from mistakes_lib.runs import train_run
 
     with _clear_errors(debug):
-        experiment = _experiment(
+        experiment = load_experiment(
             parameters,
             preset=preset,
             data_set=data_set,
@@ -107,10 +106,11 @@ def run(
     debug: Debug = False,
 ):
     """Train a classifier and compute what the chapters read; killed, it goes on where it was."""
+    from mistakes_lib.experiment import load_experiment
     from mistakes_lib.runs import make_run
 
     with _clear_errors(debug):
-        experiment = _experiment(
+        experiment = load_experiment(
             parameters,
             preset=preset,
             data_set=data_set,
@@ -120,14 +120,6 @@ def run(
         )
         made = make_run(experiment, root=runs, data=data, device=device, progress=not quiet)
         _say_where(made, quiet)
-
-
-def _experiment(name, **overrides):
-    """The experiment of a parameters file, or of the book's own of that name."""
-    from mistakes_lib.experiment import load_experiment
-
-    own = PARAMETERS / f"{name}.yml"
-    return load_experiment(own if not name.exists() and own.is_file() else name, **overrides)
 
 
 def _say_where(made, quiet):

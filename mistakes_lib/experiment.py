@@ -1,11 +1,13 @@
 """What a run is to compute, read from a parameters file and checked before anything starts."""
 
 import difflib
+import inspect
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import yaml
 
+from mistakes_lib.classifiers import ARCHITECTURES
 from mistakes_lib.data import DATASETS
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
@@ -13,6 +15,16 @@ from mistakes_lib.training import Recipe
 __all__ = ["Experiment", "load_experiment"]
 
 ATTACKS = ("fgsm", "bim")
+PARAMETERS = Path(__file__).resolve().parents[1] / "notebooks" / "parameters"  # the book's own
+
+NETWORK_SETTINGS = {
+    "depth": "depth L",
+    "growth_rate": "growth rate k",
+    "widen_factor": "widening factor k",
+    "compression": "compression θ",
+    "dropout": "dropout",
+    "last_activation": "last activation",
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,28 @@ class Experiment:
         """JSON-serialisable copy."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values):
+        """The experiment of which ``to_dict`` made ``values``."""
+        values = dict(values)
+        recipe, ensembling = Recipe(**values.pop("recipe")), values.pop("ensembling", None)
+        ensembling = ensembling and TemporalEnsembling(**ensembling)
+        return cls(recipe=recipe, ensembling=ensembling, **values)
+
+    def settings(self):
+        """How the classifier is made and trained, name → value, as Appendix C's list has it."""
+        arguments = inspect.signature(ARCHITECTURES[self.architecture["name"]]).parameters
+        network = {name: argument.default for name, argument in arguments.items()}
+        network |= self.architecture
+        labels = {"labels per class": self.labels_per_class or "all"}
+        semi = self.ensembling and {
+            "maximum unsupervised weight": self.ensembling.max_weight,
+            "ensemble momentum α": self.ensembling.momentum,
+            "ramp-up, ramp-down (epochs)": self.ensembling.ramps(self.recipe.epochs),
+        }
+        parts = {name: network[key] for key, name in NETWORK_SETTINGS.items() if key in network}
+        return parts | labels | self.recipe.settings() | (semi or {})
+
 
 def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None, precision=None):
     """Read the experiment that a parameters file describes.
@@ -101,7 +135,7 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
 
     Args:
         path: YAML file with ``data_set``, ``classifier``, ``seed``, a section ``experiment`` and
-            perhaps ``presets``.
+            perhaps ``presets``; or "quick", "published" or "paper", the book's own.
         preset: name of a preset, instead of the one that ``classifier`` names.
         data_set: instead of the file's.
         seed: instead of the file's.
@@ -116,7 +150,9 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         ValueError: the file is no YAML, a key or preset is missing or unknown (the nearest known
             one is named), or a value is out of range.
     """
-    parameters = _read_yaml(Path(path))
+    own_file = PARAMETERS / f"{path}.yml"
+    path = own_file if not Path(path).exists() and own_file.is_file() else Path(path)
+    parameters = _read_yaml(path)
     own = {"data_set": data_set, "classifier": preset, "seed": seed}
     section = dict(parameters["experiment"])
     section |= {name: parameters[name] for name in own if name in parameters}

@@ -24,12 +24,21 @@ from mistakes_lib.attacks import bim, fgsm
 from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.data import SPLITS, load_dataset
 from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.experiment import Experiment
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.storage import atomic_write, load_arrays, save_arrays, sha256_of
 from mistakes_lib.temporal_ensembling import choose_labelled, train_temporal_ensembling
 from mistakes_lib.training import train
 
-__all__ = ["PUBLISHED_RUNS", "Run", "load_run", "make_run", "runs_root", "train_run"]
+__all__ = [
+    "PUBLISHED_RUNS",
+    "Run",
+    "load_run",
+    "make_run",
+    "published_runs",
+    "runs_root",
+    "train_run",
+]
 
 PUBLISHED_RUNS = Path(__file__).resolve().parents[1] / "book" / "runs"
 ATTACKS = {"fgsm": fgsm, "bim": bim}
@@ -71,6 +80,11 @@ def load_run(path):
     )
 
 
+def published_runs():
+    """The book's own runs, a list of Run in the order of their names."""
+    return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder, read lazily; every file is checked against ``run.json`` when it is read.
@@ -95,6 +109,11 @@ class Run:
     def title(self):
         """What to print beside every number: network and data."""
         return f"{self.info['title']} on {self.info['data']['description']}"
+
+    @cached_property
+    def experiment(self):
+        """The :class:`~mistakes_lib.experiment.Experiment` that made it."""
+        return Experiment.from_dict(self.info["experiment"])
 
     @property
     def classes(self):
@@ -131,10 +150,9 @@ class Run:
         What needs labels of training features takes no others either.
         """
         labels = self.features("train").labels
-        per_class = self.info["experiment"].get("labels_per_class")
-        if per_class is None:
+        if self.experiment.labels_per_class is None:
             return np.ones(len(labels), dtype=bool)
-        return choose_labelled(labels, per_class, seed=self.info["experiment"]["seed"])
+        return choose_labelled(labels, self.experiment.labels_per_class, seed=self.experiment.seed)
 
     def attack(self, name, eps):
         """FeatureSet of the adversarial images, with the labels of the originals.
@@ -154,7 +172,7 @@ class Run:
     @property
     def eps_levels(self):
         """L∞ radii of the run's attacks in units of 1/255, ascending."""
-        return sorted(self.info["experiment"]["eps_levels"])
+        return sorted(self.experiment.eps_levels)
 
     @property
     def attacked(self):
@@ -178,10 +196,9 @@ class Run:
             seed: seed of the fit; the run's own by default.
             progress: show the EM iterations of a new fit.
         """
-        own_seed = self.info["experiment"]["seed"]
-        seed = own_seed if seed is None else seed
+        seed = self.experiment.seed if seed is None else seed
         name = f"density/gmm-{n_components}.safetensors"
-        if seed == own_seed and name in self.info["files"]:
+        if seed == self.experiment.seed and name in self.info["files"]:
             return DiagonalGMM.load(self.file(name))
         gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)

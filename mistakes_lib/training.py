@@ -80,6 +80,24 @@ class Recipe:
             if not ok:
                 raise ValueError(f"recipe: {name} = {getattr(self, name)!r} is out of range")
 
+    def settings(self):
+        """Name → value, as Appendix C's list has it."""
+        schedule = f"one cycle, rising for {self.warmup:.0%} of all steps"
+        if self.schedule == "step":
+            epochs = ", ".join(map(str, self.milestones))
+            schedule = f"÷ {1 / self.lr_factor:g} at epochs {epochs}" if epochs else "constant"
+        return {
+            "epochs": self.epochs,
+            "batch size": self.batch_size,
+            "peak learning rate": self.lr,
+            "schedule": schedule,
+            "momentum (Nesterov)": self.momentum,
+            "L2 weight": self.weight_decay,
+            "largest translation (pixels)": self.max_shift,
+            "mirroring": "yes" if self.flip else "no",
+            "precision": self.precision,
+        }
+
     def shortened(self, epochs):
         """The same recipe in another number of epochs, with its milestones in proportion.
 

@@ -45,7 +45,8 @@ from mistakes_lib import (
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
-scorers = fit_scorers(train, validation, source.density(n_components, seed=seed))
+gmm, labelled = source.density(n_components, seed=seed), source.labelled()
+scorers = fit_scorers(train, validation, gmm, labelled=labelled)
 pairs = score_pairs(scorers, test[test.correct], test[~test.correct])
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 

@@ -41,7 +41,8 @@ train, validation = source.features("train"), source.features("validation")
 clean = source.features("test")[source.attacked]
 attacks = [(name, level) for name in ("fgsm", "bim") for level in source.eps_levels]
 adversarial = {key: source.attack(key[0], key[1] / 255) for key in attacks}
-scorers = fit_scorers(train, validation, source.density(n_components, seed=seed))
+gmm, labelled = source.density(n_components, seed=seed), source.labelled()
+scorers = fit_scorers(train, validation, gmm, labelled=labelled)
 ours = f"GMM-{n_components}"
 
 # %% tags=["hide-input"]

@@ -37,7 +37,8 @@ from mistakes_lib import detection_table, fit_scorers, load_run, plotting, score
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
-scorers = fit_scorers(train, validation, source.density(n_components, seed=seed))
+gmm, labelled = source.density(n_components, seed=seed), source.labelled()
+scorers = fit_scorers(train, validation, gmm, labelled=labelled)
 ours = f"GMM-{n_components}"
 pairs = {name: score_pairs(scorers, test, source.ood(name)) for name in source.ood_sets}
 tables = {

@@ -1,0 +1,148 @@
+"""Training speed: our loop against a plain one on torchvision's closest network, in one run.
+
+    python benchmarks/training.py [--images 320] [--repeats 3]
+
+The plain loop is the usual one: a DataLoader with torchvision's transforms, float32, one batch
+after another. Its networks are put together from torchvision's own parts, with a stem for images of
+32 × 32 pixels. Prints a table and writes it to benchmarks/results/training.md.
+"""
+
+import argparse
+import platform
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import transforms
+from torchvision.models import DenseNet
+from torchvision.models.resnet import BasicBlock
+
+from mistakes_lib import Recipe, densenet_bc, train, wide_resnet
+
+RESULTS = Path(__file__).parent / "results" / "training.md"
+
+
+def plain_densenet():
+    """torchvision's DenseNet-BC-100-12: compression 0.5 and bottlenecks are its defaults."""
+    net = DenseNet(12, (16, 16, 16), num_init_features=24, drop_rate=0.2, num_classes=10)
+    net.features.conv0 = nn.Conv2d(3, 24, 3, padding=1, bias=False)
+    net.features.norm0 = net.features.relu0 = net.features.pool0 = nn.Identity()
+    return net
+
+
+def plain_wide_resnet(depth=28, widen_factor=10):
+    """A WRN-28-10 of torchvision's residual blocks (it has none of this shape)."""
+    layers, width = [nn.Conv2d(3, 16, 3, padding=1, bias=False)], 16
+    for stage, planes in enumerate(16 * widen_factor * 2**i for i in range(3)):
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage and not block else 1
+            shortcut = None
+            if stride > 1 or width != planes:
+                shortcut = nn.Sequential(
+                    nn.Conv2d(width, planes, 1, stride, bias=False), nn.BatchNorm2d(planes)
+                )
+            layers.append(BasicBlock(width, planes, stride, shortcut))
+            width = planes
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+
+def plain_epoch(net, images, labels, batch_size, device):
+    """One epoch as most scripts have it; returns seconds."""
+    transform = transforms.Compose(
+        [
+            transforms.ToPILImage(),
+            transforms.RandomCrop(32, padding=2),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.25,) * 3),
+        ]
+    )
+    pairs = [(image.permute(1, 2, 0).numpy(), label) for image, label in zip(images, labels)]
+    collate = lambda batch: (  # noqa: E731
+        torch.stack([transform(image) for image, _ in batch]),
+        torch.stack([label for _, label in batch]),
+    )
+    loader = torch.utils.data.DataLoader(pairs, batch_size, shuffle=True, collate_fn=collate)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+    net.to(device).train()
+    started = perf_counter()
+    for batch, target in loader:
+        loss = F.cross_entropy(net(batch.to(device)), target.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    loss.item()  # a GPU has finished when it has answered
+    return perf_counter() - started
+
+
+def our_epoch(net, images, labels, batch_size, device, precision):
+    """One epoch of :func:`mistakes_lib.train`; returns seconds."""
+    recipe = Recipe(epochs=1, batch_size=batch_size, lr=0.01, precision=precision)
+    started = perf_counter()
+    train(net, images, labels, recipe, device=device, progress=False)
+    return perf_counter() - started
+
+
+def measure(ours, plain, images, labels, batch_size, repeats, device):
+    """Median images per second of the plain loop and of ours in both precisions, interleaved."""
+    seconds = {"plain float32": [], "ours float32": [], "ours bfloat16": []}
+    warm = slice(0, 2 * batch_size)
+    for repeat in range(-1, repeats):
+        part = warm if repeat < 0 else slice(None)
+        for name, times in seconds.items():
+            kind, precision = name.split()
+            if kind == "plain":
+                time = plain_epoch(plain, images[part], labels[part], batch_size, device)
+            else:
+                time = our_epoch(ours, images[part], labels[part], batch_size, device, precision)
+            if repeat >= 0:
+                times.append(time)
+    return {name: len(images) / median(times) for name, times in seconds.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=320, help="images an epoch")
+    parser.add_argument("--repeats", type=int, default=3, help="epochs of which the median counts")
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(256, size=(arguments.images, 3, 32, 32), dtype=np.uint8))
+    labels = torch.from_numpy(rng.integers(10, size=arguments.images))
+    networks = {
+        "DenseNet-BC-100-12": (densenet_bc(10), plain_densenet(), 64),
+        "WRN-28-10": (wide_resnet(10), plain_wide_resnet(), 100),
+    }
+    hardware = f"{torch.get_num_threads()} threads, {platform.machine()}"
+    if device == "cuda":
+        hardware = torch.cuda.get_device_name()
+    lines = [
+        "# Training: images per second",
+        "",
+        f"{hardware}, torch {torch.__version__}; {arguments.images} images of 32 × 32 an epoch, "
+        f"median of {arguments.repeats} epochs, loops taking turns. `python benchmarks/training.py`",
+        "",
+        "| network | plain loop, float32 | ours, float32 | ours, bfloat16 | ours / plain |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (ours, plain, batch_size) in networks.items():
+        rate = measure(
+            ours, plain, images, labels, batch_size, arguments.repeats, torch.device(device)
+        )
+        ratio = rate["ours bfloat16"] / rate["plain float32"]
+        cells = [f"{value:.1f}" for value in rate.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |")
+        print(lines[-1], flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"Written to {RESULTS}.")
+
+
+if __name__ == "__main__":
+    main()
