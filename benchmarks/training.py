@@ -1,15 +1,14 @@
 """Training speed: our loop against a plain one on torchvision's closest network, in one run.
 
-    python benchmarks/training.py [--images 320] [--repeats 3]
+    python -m benchmarks.training [--images 320] [--repeats 3]
 
 The plain loop is the usual one: a DataLoader with torchvision's transforms, float32, one batch
 after another. Its networks are put together from torchvision's own parts, with a stem for images of
-32 × 32 pixels. Prints a table and writes it to benchmarks/results/training.md.
+32 × 32 pixels. Prints a table and writes it to benchmarks/results.md.
 """
 
 import argparse
 import platform
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -21,9 +20,8 @@ from torchvision import transforms
 from torchvision.models import DenseNet
 from torchvision.models.resnet import BasicBlock
 
+from benchmarks.results import write_section
 from mistakes_lib import Recipe, densenet_bc, train, wide_resnet
-
-RESULTS = Path(__file__).parent / "results" / "training.md"
 
 
 def plain_densenet():
@@ -50,6 +48,19 @@ def plain_wide_resnet(depth=28, widen_factor=10):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
+class Transformed(torch.utils.data.Dataset):
+    """Images that are transformed one by one when the loader asks for them."""
+
+    def __init__(self, images, labels, transform):
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, row):
+        return self.transform(self.images[row].permute(1, 2, 0).numpy()), self.labels[row]
+
+
 def plain_epoch(net, images, labels, batch_size, device):
     """One epoch as most scripts have it; returns seconds."""
     transform = transforms.Compose(
@@ -61,12 +72,9 @@ def plain_epoch(net, images, labels, batch_size, device):
             transforms.Normalize((0.5,) * 3, (0.25,) * 3),
         ]
     )
-    pairs = [(image.permute(1, 2, 0).numpy(), label) for image, label in zip(images, labels)]
-    collate = lambda batch: (  # noqa: E731
-        torch.stack([transform(image) for image, _ in batch]),
-        torch.stack([label for _, label in batch]),
+    loader = torch.utils.data.DataLoader(
+        Transformed(images, labels, transform), batch_size, shuffle=True
     )
-    loader = torch.utils.data.DataLoader(pairs, batch_size, shuffle=True, collate_fn=collate)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
@@ -123,10 +131,8 @@ def main():
     if device == "cuda":
         hardware = torch.cuda.get_device_name()
     lines = [
-        "# Training: images per second",
-        "",
         f"{hardware}, torch {torch.__version__}; {arguments.images} images of 32 × 32 an epoch, "
-        f"median of {arguments.repeats} epochs, loops taking turns. `python benchmarks/training.py`",
+        f"median of {arguments.repeats} epochs, loops taking turns.",
         "",
         "| network | plain loop, float32 | ours, float32 | ours, bfloat16 | ours / plain |",
         "|---|---|---|---|---|",
@@ -139,9 +145,7 @@ def main():
         cells = [f"{value:.1f}" for value in rate.values()]
         lines.append(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |")
         print(lines[-1], flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"Written to {RESULTS}.")
+    write_section("training", "Training: images per second", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -123,11 +123,11 @@ def load_parameters(name):
 
     Returns:
         tuple: shared, name → value, and exceptions, chapter → (name → value), which stand in the
-        section ``chapters``. ``experiment`` and ``presets`` are not for chapters: they describe
-        runs.
+        section ``chapters``. ``experiment``, ``presets`` and ``data_sets`` are not for
+        chapters: they describe runs.
     """
     parameters = yaml.safe_load(parameters_file(name).read_text(encoding="utf-8"))
-    for name in ("experiment", "presets"):
+    for name in ("experiment", "presets", "data_sets"):
         parameters.pop(name, None)
     return parameters, parameters.pop("chapters", {})
 

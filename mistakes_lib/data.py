@@ -244,6 +244,15 @@ def _tiny_imagenet(split, *, name, root, download, progress):
     return _only_test(images, labels, tuple(wnids), split, name, description)
 
 
+def _tiny_imagenet_other(split, *, name, root, download, progress):
+    """The classes that ``tiny_imagenet_100`` leaves out: out of distribution, but near."""
+    folder = _tiny_imagenet_folder(root)
+    wnids = _wnids(folder)[100:]
+    images, labels = _tiny_imagenet_validation(folder, wnids, progress)
+    description = "Tiny ImageNet, classes beyond the first 100 (validation images, 32 × 32)"
+    return _only_test(images, labels, tuple(wnids), split, name, description)
+
+
 def _tiny_imagenet_100(split, *, name, root, download, progress):
     """The first 100 classes, in the shape of CIFAR-100; tested on their validation images."""
     folder = _tiny_imagenet_folder(root)
@@ -395,4 +404,5 @@ DATASETS = {
     "svhn": _svhn,
     "tiny_imagenet": _tiny_imagenet,
     "tiny_imagenet_100": _tiny_imagenet_100,
+    "tiny_imagenet_other": _tiny_imagenet_other,
 }

@@ -131,11 +131,12 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
     """Read the experiment that a parameters file describes.
 
     A file may hold several classifiers under ``presets``: name → what the section ``experiment``
-    does not say already, such as ``architecture`` and ``recipe``.
+    does not say already, such as ``architecture`` and ``recipe``. Likewise ``data_sets`` has what
+    holds for one data set only, such as its ``ood``.
 
     Args:
         path: YAML file with ``data_set``, ``classifier``, ``seed``, a section ``experiment`` and
-            perhaps ``presets``; or "quick", "published" or "paper", the book's own.
+            perhaps ``presets`` and ``data_sets``; or "quick", "published" or "paper", the book's own.
         preset: name of a preset, instead of the one that ``classifier`` names.
         data_set: instead of the file's.
         seed: instead of the file's.
@@ -157,6 +158,8 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
     section = dict(parameters["experiment"])
     section |= {name: parameters[name] for name in own if name in parameters}
     section |= {name: value for name, value in own.items() if value is not None}
+    data_sets = _mapping(parameters, "data_sets", path)
+    section |= _mapping(data_sets, section.get("data_set"), f"{path}: data_sets")
     presets = _mapping(parameters, "presets", path)
     if preset is not None and preset not in presets:
         raise ValueError(f"{path} has no preset {preset!r}{_nearest(preset, presets)}")

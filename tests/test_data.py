@@ -327,6 +327,17 @@ def test_tiny_imagenet_is_all_validation_images_at_32_pixels(tmp_path):
     assert list(tiny.classes) == sorted(tiny.classes)
 
 
+def test_the_other_classes_of_tiny_imagenet_are_those_beyond_the_first_100(tmp_path):
+    *_, images, labels = write_tiny_imagenet(tmp_path, each=1)
+    other = load_dataset("tiny_imagenet_other", root=tmp_path)
+    assert np.abs(other.images - images[labels >= 100]).max() <= 1
+    np.testing.assert_array_equal(other.labels, labels[labels >= 100] - 100)
+    every = load_dataset("tiny_imagenet", root=tmp_path)
+    assert other.classes == every.classes[100:]
+    with pytest.raises(ValueError, match="out-of-distribution set"):
+        load_dataset("tiny_imagenet_other", "train", root=tmp_path)
+
+
 def test_a_tiny_imagenet_class_without_images_is_named(tmp_path):
     write_tiny_imagenet(tmp_path, num_classes=3, each=2)
     for file in (tmp_path / "tiny-imagenet-200" / "train" / "n00001007" / "images").iterdir():
@@ -554,6 +565,7 @@ def offline(monkeypatch):
         ("fashion_mnist", "Fashion-MNIST"),
         ("tiny_imagenet", "Tiny ImageNet"),
         ("tiny_imagenet_100", "Tiny ImageNet"),
+        ("tiny_imagenet_other", "Tiny ImageNet"),
     ],
 )
 def test_no_data_and_no_network_is_one_clear_error(tmp_path, offline, name, what, download):
@@ -624,6 +636,8 @@ def test_the_real_tiny_imagenet():
     first = load_dataset("tiny_imagenet_100", "test")
     assert first.classes == tiny.classes[:100]
     np.testing.assert_array_equal(first.images, tiny.images[tiny.labels < 100])
+    other = load_dataset("tiny_imagenet_other")
+    np.testing.assert_array_equal(other.images, tiny.images[tiny.labels >= 100])
 
 
 @pytest.mark.data

@@ -65,9 +65,9 @@ def without(name):
 def test_the_books_parameters_load(path):
     parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     experiment = load_experiment(path)
-    written = parameters["experiment"] | parameters.get("presets", {}).get(
-        experiment.classifier, {}
-    )
+    written = parameters["experiment"]
+    written |= parameters.get("presets", {}).get(experiment.classifier, {})
+    written |= parameters.get("data_sets", {}).get(experiment.data_set, {})
     for name, value in written.items():
         if name != "recipe":
             own = getattr(experiment, name)
@@ -155,6 +155,15 @@ def test_a_file_holds_several_classifiers(write):
     )
 
 
+def test_a_data_set_has_its_own_strangers(write):
+    """What is out of distribution for one data set is in distribution for another."""
+    own = {"ood": {"photo_patches": 3}}
+    path = write(SMALL | {"data_sets": {"cifar10": own, "digits": {"ood": {"svhn": 5}}}})
+    assert load_experiment(path).ood == {"svhn": 5}
+    assert load_experiment(path, data_set="cifar10").ood == own["ood"]
+    assert load_experiment(path, data_set="cifar100").ood == SMALL["experiment"]["ood"]
+
+
 def test_the_command_line_overrides_the_file(write):
     experiment = load_experiment(write(SMALL), data_set="cifar100", seed=9, precision="bfloat16")
     assert experiment.name == "cifar100/tiny/seed9"
@@ -227,6 +236,8 @@ def test_appendix_c_as_printed():
         (changed("", ensembling={"ramp_up": 3}), "ensembling needs labels_per_class"),
         (changed("", labels_per_class=1, ensembling={"ramp": 3}), "did you mean 'ramp_up'"),
         (changed("", labels_per_class=1, ensembling=[3]), "ensembling must be a mapping"),
+        (SMALL | {"data_sets": 3}, "data_sets must be a mapping"),
+        (SMALL | {"data_sets": {"digits": {"odd": 3}}}, "unknown key 'odd'"),
         (SMALL | {"presets": 3}, "presets must be a mapping"),
         (SMALL | {"presets": {"tiny": 3}}, "presets.tiny must be a mapping"),
         (SMALL | {"experiment": None}, "no section 'experiment'"),

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from mistakes_lib import training
 from mistakes_lib.classifiers import FeatureClassifier, densenet_bc, wide_resnet
+from mistakes_lib.experiment import load_experiment
 from mistakes_lib.features import FeatureSet
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.training import Recipe, learning_rate, train
@@ -74,6 +75,15 @@ def test_appendix_c_divides_at_150_and_175(epoch, expected, steps_per_epoch):
     first, last = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch - 1
     for step in (first, last):
         assert learning_rate(Recipe(), step, steps_per_epoch) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [(59, 0.1), (60, 0.02), (119, 0.02), (120, 0.004), (160, 0.0008), (199, 0.0008)],
+)
+def test_the_wide_resnet_divides_by_5_at_60_120_and_160(epoch, expected):
+    recipe = load_experiment("paper", preset="wrn_28_10").recipe
+    assert learning_rate(recipe, epoch * 450, 450) == pytest.approx(expected)
 
 
 def test_one_cycle_rises_to_its_peak_and_falls_to_zero():
