@@ -136,7 +136,7 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
 
     Args:
         path: YAML file with ``data_set``, ``classifier``, ``seed``, a section ``experiment`` and
-            perhaps ``presets`` and ``data_sets``; or "quick", "published" or "paper", the book's own.
+            perhaps ``presets`` and ``data_sets``; or the book's "quick", "published" or "paper".
         preset: name of a preset, instead of the one that ``classifier`` names.
         data_set: instead of the file's.
         seed: instead of the file's.
