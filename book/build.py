@@ -10,11 +10,15 @@ A chapter passes through four forms:
 Executed chapters keep nothing that would differ in the next run: no times, no random ids.
 Other parameters (quick, paper) leave the committed chapters alone: that book is executed and
 published under _build/.
+
+What the chapters' cells tagged ``evidence`` print is collected in book/results/, and judged by the
+rules of book/claims.yml on the page book/claims.md.
 """
 
 import base64
 import difflib
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -30,6 +34,7 @@ import papermill
 import typer
 import yaml
 
+from mistakes_lib.claims import as_markdown, judge, load_claims
 from mistakes_lib.experiment import load_experiment
 from mistakes_lib.runs import make_run
 
@@ -37,6 +42,16 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = NOTEBOOKS / "parameters"
 CHAPTERS = ROOT / "book" / "chapters"
+RESULTS = ROOT / "book" / "results"
+LEDGER_HEAD = """# What reproduces
+
+*Which of the paper's claims hold here?*
+
+Each row is a claim of the paper. Its verdict is computed: the chapters print their evidence, and a
+rule, stated below, compares it with numbers. `mistakes claims` does it again; change a rule in
+`book/claims.yml` and see what changes. What could not be tested here says what is missing.
+
+"""
 BUILD = ROOT / "_build"
 FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
 PUBLISHED = "published"
@@ -301,6 +316,40 @@ def write_front_page(root=ROOT):
     path.write_bytes(front_page_picture(root / CHAPTERS.relative_to(ROOT)))
 
 
+def chapter_evidence(notebook):
+    """Return what an executed chapter's cells tagged ``evidence`` print, topic → values."""
+    evidence = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if "evidence" in cell.metadata.get("tags", []):
+            evidence |= json.loads("".join(output.text for output in cell.outputs))
+    return evidence
+
+
+def ledger(root=ROOT):
+    """Collect the evidence of the executed chapters in ``root``, and judge the paper's claims.
+
+    Returns:
+        dict: path → text of the files that say so: book/results/NN_name.json for each chapter with
+        evidence, and the page book/claims.md.
+    """
+    results, claims = root / RESULTS.relative_to(ROOT), load_claims(root / "book" / "claims.yml")
+    files, evidence = {}, {}
+    for path in sorted((root / CHAPTERS.relative_to(ROOT)).glob("*.ipynb")):
+        if found := chapter_evidence(path):
+            files[results / f"{path.stem}.json"] = json.dumps(found, indent=1) + "\n"
+            evidence |= found
+    page = LEDGER_HEAD + as_markdown(judge(claims, evidence))
+    return files | {root / "book" / "claims.md": page}
+
+
+def write_ledger(root=ROOT):
+    """Write the files of :func:`ledger`, and no others beside them."""
+    shutil.rmtree(root / RESULTS.relative_to(ROOT), ignore_errors=True)
+    for path, text in ledger(root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
 # --- Publishing ---------------------------------------------------------------------------------
 
 
@@ -377,6 +426,7 @@ def book(
         make_run(experiment)
     execute_chapters(parameters, root / CHAPTERS.relative_to(ROOT), only=chapter or ())
     write_front_page(root)
+    write_ledger(root)
     print("Publishing…", flush=True)
     index = publish(root) / "index.html"
     print(f"\nThe book, on {parameters} parameters, is published. Open it in a browser:\n  {index}")

@@ -9,7 +9,15 @@ from importlib import import_module
 _HOMES = {
     "attacks": ("bim", "fgsm"),
     "classifiers": ("FeatureClassifier", "build_classifier", "densenet_bc", "wide_resnet"),
-    "comparison": ("describe_scorers", "detection_table", "fit_scorers", "score_pairs"),
+    "claims": ("as_evidence", "judge", "load_claims", "load_evidence"),
+    "comparison": (
+        "auroc_table",
+        "clear_differences",
+        "describe_scorers",
+        "detection_table",
+        "fit_scorers",
+        "score_pairs",
+    ),
     "data": ("ImageSet", "load_dataset"),
     "density": ("DiagonalGMM", "FeatureMAF", "FeatureVAE"),
     "evaluation": (

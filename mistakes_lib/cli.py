@@ -15,6 +15,9 @@ app = typer.Typer(
 )
 
 
+BOOK = Path(__file__).resolve().parents[1] / "book"
+
+
 @contextmanager
 def _clear_errors(debug):
     """What a user did wrong ends in one line and exit code 1, not in a traceback."""
@@ -127,6 +130,31 @@ def _say_where(made, quiet):
 
     if not quiet and processes.is_main():
         typer.echo(f"{made.title}: {made.path}")
+
+
+@app.command()
+def claims(
+    ledger: Annotated[
+        Path | None, typer.Option(help="The claims and their rules. [default: the book's]")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of evidence. [default: the book's]")
+    ] = None,
+    debug: Debug = False,
+):
+    """Say which of the paper's claims reproduce, by the rules of the ledger."""
+    from mistakes_lib.claims import VERDICTS, judge, load_claims, load_evidence
+
+    with _clear_errors(debug):
+        judgements = judge(
+            load_claims(ledger or BOOK / "claims.yml"), load_evidence(results or BOOK / "results")
+        )
+    for verdict in VERDICTS:
+        found = [judgement for judgement in judgements if judgement.verdict == verdict]
+        typer.secho(f"{len(found)} {verdict}", bold=True)
+        for judgement in found:
+            typer.echo(f"  {judgement.claim.id}: {judgement.claim.says}")
+            typer.echo(f"    {judgement.ours}")
 
 
 @app.command()

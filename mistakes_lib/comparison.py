@@ -3,6 +3,7 @@
 import pandas as pd
 
 from mistakes_lib.evaluation import detection_report
+from mistakes_lib.hypothesis import mann_whitney
 from mistakes_lib.scores import (
     Energy,
     LogLikelihood,
@@ -13,7 +14,14 @@ from mistakes_lib.scores import (
     ZhengHong,
 )
 
-__all__ = ["describe_scorers", "detection_table", "fit_scorers", "score_pairs"]
+__all__ = [
+    "auroc_table",
+    "clear_differences",
+    "describe_scorers",
+    "detection_table",
+    "fit_scorers",
+    "score_pairs",
+]
 
 
 def fit_scorers(train, validation, density, *, labelled=None):
@@ -120,3 +128,53 @@ def detection_table(pairs, *, confidence=0.95, random_state=None):
             "FPR95": report.fpr95,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def auroc_table(pairs, *, confidence=0.95):
+    """One row a method: AUROC with its interval, for tables of many settings.
+
+    Args:
+        pairs: what :func:`score_pairs` returns.
+        confidence: of the intervals, in (0, 1).
+
+    Returns:
+        DataFrame indexed by method with the columns AUROC, low, high, as in
+        :func:`detection_table`.
+    """
+    rows = {}
+    for name, (trusted, suspect) in pairs.items():
+        result = mann_whitney(trusted, suspect, confidence=confidence)
+        rows[name] = dict(
+            zip(("AUROC", "low", "high"), (result.auroc, *result.auroc_ci), strict=True)
+        )
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def clear_differences(tables, ours):
+    """In how many settings one method is clearly above or below each other one.
+
+    *Clearly* means that the intervals of the AUROCs do not overlap, which is rarer than a
+    significant difference.
+
+    Args:
+        tables: list of DataFrames with the columns low and high, indexed by method: one table a
+            setting, as :func:`auroc_table` or :func:`detection_table` returns them.
+        ours: name of the one method.
+
+    Returns:
+        DataFrame indexed by the other methods with the integer columns beats and loses.
+
+    Example:
+        >>> table = pd.DataFrame({"low": [0.6, 0.4], "high": [0.7, 0.5]}, index=["GMM", "other"])
+        >>> clear_differences([table, table], "GMM").loc["other"].tolist()
+        [2, 0]
+    """
+    others = [name for name in tables[0].index if name != ours]
+    counts = {
+        name: {
+            "beats": sum(table.low[ours] > table.high[name] for table in tables),
+            "loses": sum(table.high[ours] < table.low[name] for table in tables),
+        }
+        for name in others
+    }
+    return pd.DataFrame.from_dict(counts, orient="index").rename_axis("method")

@@ -34,7 +34,7 @@ import numpy as np
 from IPython.display import Markdown
 from scipy.stats import norm
 
-from mistakes_lib import LogLikelihood, load_run, mann_whitney, plotting
+from mistakes_lib import LogLikelihood, as_evidence, load_run, mann_whitney, plotting
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, test = source.features("train"), source.features("test")
@@ -149,6 +149,16 @@ for name, p in (("GMM-100 on features", 1.9e-13), ("PixelCNN on images", 8.58e-5
 # If the printed $p$ were for all 10,000 images, the separation would be only slightly better than
 # a coin toss. The paper does not say how many images entered the test; a test on a few hundred
 # images would turn the same $p$ into a large effect. A $p$-value alone cannot tell.
+
+# %% [markdown]
+# (evidence-u-test)=
+# ## Evidence for the ledger
+#
+# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+
+# %% tags=["evidence"]
+effect = {"auroc": result.auroc, "low": low, "high": high}
+print(as_evidence({"u_test": {"log10_p": result.log10_p} | effect}))
 
 # %% [markdown]
 # ```{exercise}

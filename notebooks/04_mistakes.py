@@ -33,6 +33,7 @@ confidence = 0.95  # of intervals and tests
 from IPython.display import Markdown
 
 from mistakes_lib import (
+    as_evidence,
     describe_scorers,
     detection_table,
     fit_scorers,
@@ -139,6 +140,17 @@ for i, (name, each) in enumerate(scorers.items()):
     ax.plot(curve.coverage, curve.risk, label=f"{name} (AURC {curve.aurc:.4f})", **style)
 ax.set(xlabel="coverage", ylabel="risk (error rate among kept)", xlim=(0, 1), ylim=(0, None))
 _ = ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+
+# %% [markdown]
+# (evidence-mistakes)=
+# ## Evidence for the ledger
+#
+# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+
+# %% tags=["evidence"]
+rows = table[["AUROC", "low", "high"]].rename(index={f"GMM-{n_components}": "ours"})
+evidence = rows.to_dict(orient="index")
+print(as_evidence({"mistakes": evidence, source.experiment.architecture["name"]: evidence}))
 
 # %% [markdown]
 # ```{exercise}

@@ -33,7 +33,15 @@ confidence = 0.95  # of intervals and tests
 import pandas as pd
 from IPython.display import Markdown
 
-from mistakes_lib import detection_table, fit_scorers, load_run, plotting, score_pairs
+from mistakes_lib import (
+    as_evidence,
+    clear_differences,
+    detection_table,
+    fit_scorers,
+    load_run,
+    plotting,
+    score_pairs,
+)
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
@@ -116,6 +124,17 @@ pd.DataFrame({name: table.FPR95 for name, table in tables.items()}).round(3)
 
 # %% [markdown]
 # SVHN, in the paper's tables, is not at hand for this run; nor is the paper's PixelCNN.
+
+# %% [markdown]
+# (evidence-ood)=
+# ## Evidence for the ledger
+#
+# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+
+# %% tags=["evidence"]
+evidence = clear_differences(list(tables.values()), ours).to_dict()
+evidence |= {"settings": len(tables), "noise": noise.rename({ours: "ours"}).to_dict()}
+print(as_evidence({"ood": evidence}))
 
 # %% [markdown]
 # ```{exercise}

@@ -39,6 +39,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from mistakes_lib import (
+    as_evidence,
     load_run,
     plotting,
     purification_effect,
@@ -125,6 +126,16 @@ grid[["corrected", "broken"]].astype("Int64").unstack("nu")
 print(f"{name}, learning rate {lr}, ν = {nu}")
 print(f"test accuracy {effect.before:.2%} → {effect.after:.2%} ({effect.gain:+.2f} points)")
 print(f"{effect.corrected} corrected, {effect.broken} broken, p = {effect.p_value:.2g}")
+
+# %% [markdown]
+# (evidence-purification)=
+# ## Evidence for the ledger
+#
+# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+
+# %% tags=["evidence"]
+counts = {"corrected": effect.corrected, "broken": effect.broken}
+print(as_evidence({"purification": counts | {"gain": effect.gain, "p_value": effect.p_value}}))
 
 # %% [markdown]
 # ```{exercise}

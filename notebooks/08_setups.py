@@ -34,6 +34,7 @@ from IPython.display import Markdown
 
 from mistakes_lib import (
     TemperatureScaling,
+    as_evidence,
     expected_calibration_error,
     load_experiment,
     load_run,
@@ -188,6 +189,15 @@ _ = ax.legend(frameon=False)
 environment = {k: v for k, v in info["environment"].items() if k != "revision"}
 print("made with " + ", ".join(f"{name} {version}" for name, version in environment.items()))
 print(f"features are stored as {info['features_dtype']}")
+
+# %% [markdown]
+# (evidence-calibration)=
+# ## Evidence for the ledger
+#
+# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+
+# %% tags=["evidence"]
+print(as_evidence({"calibration": {"ece_before": ece_before, "ece_after": ece_after}}))
 
 # %% [markdown]
 # ```{exercise}

@@ -220,3 +220,41 @@ def test_help_of_the_installed_command():
 
 def test_without_a_command_it_shows_its_help():
     assert "Usage: " in mistakes().output
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def test_claims_counts_and_lists_the_verdicts(tmp_path):
+    ledger, results = tmp_path / "claims.yml", tmp_path / "results"
+    claim = {"section": "§1", "ours": "p = {test.p}", "where": "04_mistakes"}
+    claims = [
+        claim | {"id": "one", "says": "It is.", "reproduced": "test.p < 0.1"},
+        claim | {"id": "two", "says": "It is small.", "reproduced": "test.p < 0.01"},
+        claim | {"id": "three", "says": "It is new.", "reproduced": "new.p < 1", "needs": "news"},
+    ]
+    ledger.write_text(yaml.safe_dump(claims))
+    options = ["--ledger", ledger, "--results", results]
+    assert_one_line_of_error(mistakes("claims", *options), "no evidence in ")
+    results.mkdir()
+    (results / "04_mistakes.json").write_text('{"test": {"p": 0.05}}')
+    result = mistakes("claims", *options)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "1 reproduced",
+        "  one: It is.",
+        "    p = 0.05",
+        "0 partly reproduced",
+        "1 not reproduced",
+        "  two: It is small.",
+        "    p = 0.05",
+        "1 not testable here",
+        "  three: It is new.",
+        "    missing: news",
+    ]
+
+
+def test_claims_judges_the_books_own_evidence():
+    result = mistakes("claims")
+    assert result.exit_code == 0
+    assert "mistakes-have-unlikely-features" in result.stdout

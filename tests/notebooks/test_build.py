@@ -1,5 +1,7 @@
 """book/build.py, on small notebooks made here."""
 
+import json
+
 import nbformat
 import pytest
 
@@ -14,6 +16,7 @@ from book.build import (
     load_parameters,
     merge_streams,
     read_source,
+    write_ledger,
     write_notebooks,
 )
 
@@ -126,6 +129,25 @@ def test_front_page_takes_the_one_tagged_figure(tmp_path):
     (tmp_path / "05_toy.ipynb").write_text(as_text(notebook))
     with pytest.raises(BuildError, match="found 2"):
         front_page_picture(tmp_path)
+
+
+def test_the_ledger_judges_by_what_the_chapters_print(tmp_path):
+    printed = {"output_type": "stream", "name": "stdout", "text": '{"test": {"p": 0.05}}\n'}
+    cell = nbformat.v4.new_code_cell("show()", outputs=[nbformat.from_dict(printed)])
+    chapters = tmp_path / "book" / "chapters"
+    chapters.mkdir(parents=True)
+    claim = "{id: x, section: §1, says: It is., reproduced: test.p < 0.1, ours: 'p = {test.p}', "
+    (tmp_path / "book" / "claims.yml").write_text(f"- {claim}where: 04_toy}}\n")
+    (tmp_path / "book" / "results").mkdir()
+    (tmp_path / "book" / "results" / "old.json").write_text("{}")
+    for tags, verdict in [([], "not testable here"), (["evidence"], "reproduced")]:
+        cell.metadata["tags"] = tags
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        (chapters / "04_toy.ipynb").write_text(as_text(notebook))
+        write_ledger(tmp_path)
+        assert f"**1 {verdict}**" in (tmp_path / "book" / "claims.md").read_text(encoding="utf-8")
+    [results] = (tmp_path / "book" / "results").iterdir()
+    assert json.loads(results.read_text()) == {"test": {"p": 0.05}}
 
 
 def test_printed_text_is_joined_only_with_its_neighbours():

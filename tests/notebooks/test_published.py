@@ -20,11 +20,14 @@ from book.build import (
     ROOT,
     chapter_sources,
     front_page_picture,
+    ledger,
     pages,
     publish,
     read_source,
 )
+from mistakes_lib.claims import load_claims
 
+BOOK = ROOT / "book"
 SOURCES = chapter_sources()
 every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 every_page = pytest.mark.parametrize("page", pages(ROOT))
@@ -84,6 +87,20 @@ def test_front_page_shows_the_figure_of_its_chapter():
     assert FRONT_PAGE.read_bytes() == front_page_picture(), (
         "run `make book` and commit book/_static"
     )
+
+
+def test_ledger_is_what_the_chapters_say():
+    files = ledger()
+    assert set(files) == {BOOK / "claims.md", *(BOOK / "results").iterdir()}
+    for path, text in files.items():
+        assert path.read_text(encoding="utf-8") == text, "run `make book` and commit book/"
+
+
+def test_every_chapter_that_a_claim_names_gives_evidence():
+    chapters = {claim.where.partition("#")[0] for claim in load_claims(BOOK / "claims.yml")}
+    assert {f"{chapter}.json" for chapter in chapters} == {
+        path.name for path in (BOOK / "results").iterdir()
+    }
 
 
 @every_chapter
