@@ -19,7 +19,7 @@ _HOMES = {
         "score_pairs",
     ),
     "data": ("ImageSet", "load_dataset"),
-    "density": ("DiagonalGMM", "FeatureMAF", "FeatureVAE"),
+    "density": ("DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"),
     "evaluation": (
         "DetectionReport",
         "ReliabilityBins",
