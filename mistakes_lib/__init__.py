@@ -7,7 +7,7 @@ Every public name is importable from here and loaded when it is first asked for,
 from importlib import import_module
 
 _HOMES = {
-    "attacks": ("bim", "fgsm"),
+    "attacks": ("adaptive_bim", "bim", "fgsm"),
     "classifiers": ("FeatureClassifier", "build_classifier", "densenet_bc", "wide_resnet"),
     "claims": ("as_evidence", "judge", "load_claims", "load_evidence"),
     "comparison": (

@@ -1,6 +1,8 @@
-"""Small changes of the images that make a classifier fail: FGSM and BIM (§4)."""
+"""Small changes of the images that make a classifier fail: FGSM and BIM (§4), and one that knows
+of the detector."""
 
-from numbers import Integral
+from functools import partial
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from tqdm.auto import tqdm
 from mistakes_lib.features import eval_mode, resolve_device
 from mistakes_lib.validation import as_array, as_labels, check_positive
 
-__all__ = ["bim", "fgsm"]
+__all__ = ["adaptive_bim", "bim", "fgsm"]
 
 
 def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", progress=False):
@@ -116,8 +118,87 @@ def bim(
     )
 
 
-def _ascend(classifier, images, labels, *, eps, step, iterations, batch_size, device, progress):
-    """Signed gradient ascent on the cross-entropy inside the ball, batch by batch."""
+def adaptive_bim(
+    classifier,
+    density,
+    images,
+    labels,
+    eps,
+    *,
+    weight,
+    step=None,
+    iterations=10,
+    batch_size=256,
+    device="auto",
+    progress=False,
+):
+    """Fool the classifier and its detector at once: BIM on loss and feature log-likelihood.
+
+    The paper's attacks know nothing of the detector. This one raises L(x, y) + w · log p(f(x)) / D
+    inside the same ball, so that its features become likely as well; what is left of the detection
+    is what a detector is worth against an attacker who knows it (Carlini & Wagner, *Adversarial
+    Examples Are Not Easily Detected*, 2017, https://arxiv.org/abs/1705.07263). A likelihood with
+    narrow peaks needs many small steps.
+
+    Args:
+        classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
+        density: a fitted density of the classifier's features with ``log_prob``, such as
+            :class:`~mistakes_lib.density.DiagonalGMM`.
+        weight: w ≥ 0, nats of loss that one nat per dimension of log-likelihood is worth; 0 is
+            :func:`bim`.
+        step, iterations: see :func:`bim`.
+
+    Returns:
+        float32 (n, 3, h, w), see :func:`fgsm`.
+
+    Raises:
+        ValueError: as :func:`bim`; or ``weight`` is negative.
+        TypeError: ``density`` has no differentiable ``log_prob``.
+    """
+    _check_eps(eps)
+    check_scalar(iterations, "iterations", Integral, min_val=1)
+    check_scalar(weight, "weight", Real, min_val=0)
+    if not hasattr(density, "log_prob"):
+        raise TypeError(
+            f"{type(density).__name__} has no log_prob, so its likelihood has no gradient: "
+            "use a DiagonalGMM, FeatureVAE or FeatureMAF"
+        )
+    step = min(eps, 2.5 * eps / iterations) if step is None else check_positive(step, "step")
+
+    def objective(x, y):
+        features = classifier.features(x)  # (n, d)
+        loss = cross_entropy(classifier.head(features), y, reduction="sum")
+        return loss + weight * density.log_prob(features).sum() / features.shape[1]
+
+    return _ascend(
+        classifier,
+        images,
+        labels,
+        eps=eps,
+        step=step,
+        iterations=iterations,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        objective=objective,
+    )
+
+
+def _ascend(
+    classifier,
+    images,
+    labels,
+    *,
+    eps,
+    step,
+    iterations,
+    batch_size,
+    device,
+    progress,
+    objective=None,
+):
+    """Signed gradient ascent inside the ball, batch by batch; on the cross-entropy by default."""
+    objective = objective or partial(_summed_loss, classifier)
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
     clean = _as_images(images)  # float32 (n, 3, h, w)
@@ -135,7 +216,7 @@ def _ascend(classifier, images, labels, *, eps, step, iterations, batch_size, de
             low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
             adversarial = x
             for _ in range(iterations):
-                gradient = _input_gradient(classifier, adversarial, y)
+                gradient = _input_gradient(objective, adversarial, y)
                 adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
             attacked[rows] = adversarial.cpu()
     if isinstance(images, torch.Tensor):
@@ -143,14 +224,16 @@ def _ascend(classifier, images, labels, *, eps, step, iterations, batch_size, de
     return attacked.numpy()
 
 
-def _input_gradient(classifier, x, y):
-    """∇ₓ of the cross-entropy, the same for an image whatever else is in its batch."""
+def _summed_loss(classifier, x, y):
+    """Cross-entropy, summed: a mean would scale an image's gradient with the batch size."""
+    return cross_entropy(classifier(x), y, reduction="sum")
+
+
+def _input_gradient(objective, x, y):
+    """∇ₓ of the objective; asking for the input's alone leaves none on the parameters."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        # Summed, since a mean would scale the gradient with the batch size. Asking for the input's
-        # gradient alone leaves none on the parameters.
-        loss = cross_entropy(classifier(x), y, reduction="sum")
-        return torch.autograd.grad(loss, x)[0]
+        return torch.autograd.grad(objective(x, y), x)[0]
 
 
 def _as_images(images):

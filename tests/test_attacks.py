@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mistakes_lib.attacks import bim, fgsm
+from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.classifiers import FeatureClassifier
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.features import extract_features
 
 ULP = (
     2**-23
@@ -229,3 +231,62 @@ def test_bad_settings_get_one_clear_error(classifier):
             bim(classifier, images, labels, 0.1, **settings_)
     with pytest.raises(TypeError, match="iterations"):
         bim(classifier, images, labels, 0.1, iterations=2.5)
+
+
+# --- an attack that knows of the detector --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def density(classifier):
+    images, labels = blob_images(400, seed=2)
+    features = extract_features(classifier, images, labels=labels, device="cpu").features
+    return DiagonalGMM(3, reg_covar=0.1, random_state=0, device="cpu").fit(features)
+
+
+def mean_log_likelihood(classifier, density, images):
+    return density.score(extract_features(classifier, images, device="cpu").features)
+
+
+def test_without_weight_the_adaptive_attack_is_bim(classifier, density):
+    images, labels = blob_images()
+    options = {"iterations": 5, "device": "cpu"}
+    ours = adaptive_bim(classifier, density, images, labels, 0.1, weight=0, **options)
+    assert torch.equal(ours, bim(classifier, images, labels, 0.1, **options))
+
+
+def test_the_adaptive_attack_hides_what_bim_shows(classifier, density):
+    """In the same ball: features more likely the more they weigh, and still mistaken."""
+    images, labels = blob_images()
+    likelihoods, losses = [], []
+    for weight in (0, 0.03, 0.1, 1):
+        options = {"weight": weight, "device": "cpu"}
+        attacked = adaptive_bim(classifier, density, images, labels, 0.1, **options)
+        assert (attacked - images).abs().max() <= 0.1 + ULP
+        assert attacked.min() >= 0 and attacked.max() <= 1
+        likelihoods.append(mean_log_likelihood(classifier, density, attacked))
+        losses.append(loss(classifier, attacked, labels))
+    assert sorted(likelihoods) == likelihoods
+    assert sorted(losses, reverse=True) == losses
+    assert losses[1] > 10 * loss(classifier, images, labels), "a hidden attack is an attack"
+
+
+def test_one_adaptive_step_follows_the_gradient_of_both(classifier, density):
+    images, labels = blob_images(6)
+    x = images.clone().requires_grad_()
+    features = classifier.features(x)
+    likelihood = density.log_prob(features).sum() / features.shape[1]
+    (cross_entropy(classifier.head(features), labels, reduction="sum") + 3 * likelihood).backward()
+    expected = (images + 0.05 * x.grad.sign()).clamp(0, 1)
+    options = {"weight": 3, "iterations": 1, "device": "cpu"}
+    ours = adaptive_bim(classifier, density, images, labels, 0.05, **options)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_the_adaptive_attack_needs_a_weight_and_a_likelihood_with_a_gradient(classifier, density):
+    images, labels = blob_images(4)
+    with pytest.raises(ValueError, match="weight == -1, must be >= 0"):
+        adaptive_bim(classifier, density, images, labels, 0.1, weight=-1)
+    with pytest.raises(TypeError, match="has no log_prob"):
+        adaptive_bim(classifier, object(), images, labels, 0.1, weight=1)
+    with pytest.raises(ValueError, match="eps must be a number in"):
+        adaptive_bim(classifier, density, images, labels, 8, weight=1)
