@@ -34,7 +34,7 @@ import papermill
 import typer
 import yaml
 
-from mistakes_lib.claims import as_markdown, judge, load_claims
+from mistakes_lib.claims import as_markdown, count_verdicts, judge, load_claims
 from mistakes_lib.experiment import load_experiment
 from mistakes_lib.runs import make_run
 
@@ -54,6 +54,7 @@ rule, stated below, compares it with numbers. `mistakes claims` does it again; c
 """
 BUILD = ROOT / "_build"
 FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
+FRONT_PAGE_COUNTS = ROOT / "book" / "_static" / "verdicts.txt"
 PUBLISHED = "published"
 
 NOTEBOOK_METADATA = {
@@ -330,7 +331,7 @@ def ledger(root=ROOT):
 
     Returns:
         dict: path → text of the files that say so: book/results/NN_name.json for each chapter with
-        evidence, and the page book/claims.md.
+        evidence, the page book/claims.md, and the verdicts' counts for the front page.
     """
     results, claims = root / RESULTS.relative_to(ROOT), load_claims(root / "book" / "claims.yml")
     files, evidence = {}, {}
@@ -338,8 +339,11 @@ def ledger(root=ROOT):
         if found := chapter_evidence(path):
             files[results / f"{path.stem}.json"] = json.dumps(found, indent=1) + "\n"
             evidence |= found
-    page = LEDGER_HEAD + as_markdown(judge(claims, evidence))
-    return files | {root / "book" / "claims.md": page}
+    judgements = judge(claims, evidence)
+    counts = f"Of {len(judgements)} claims of the paper: {count_verdicts(judgements)}.\n"
+    files[root / FRONT_PAGE_COUNTS.relative_to(ROOT)] = counts
+    files[root / "book" / "claims.md"] = LEDGER_HEAD + as_markdown(judgements)
+    return files
 
 
 def write_ledger(root=ROOT):

@@ -21,6 +21,7 @@ __all__ = [
     "Judgement",
     "as_evidence",
     "as_markdown",
+    "count_verdicts",
     "judge",
     "load_claims",
     "load_evidence",
@@ -259,15 +260,24 @@ def _evaluate(rule, names):
     return eval(compile(_parse(rule, "rule"), "rule", "eval"), {"__builtins__": {}}, names)
 
 
+def count_verdicts(judgements):
+    """How many claims have each verdict, as one line of Markdown.
+
+    Args:
+        judgements: what :func:`judge` returns.
+    """
+    counts = {v: sum(judgement.verdict == v for judgement in judgements) for v in VERDICTS}
+    return ", ".join(f"**{count} {verdict}**" for verdict, count in counts.items())
+
+
 def as_markdown(judgements):
     """The ledger as a page of MyST Markdown: counts, then one section a claim.
 
     Args:
         judgements: what :func:`judge` returns.
     """
-    counts = {v: sum(judgement.verdict == v for judgement in judgements) for v in VERDICTS}
     lines = [
-        ", ".join(f"**{count} {verdict}**" for verdict, count in counts.items()) + ".",
+        f"{count_verdicts(judgements)}.",
         "",
         "| claim | section | the paper | here | verdict |",
         "|---|---|---|---|---|",

@@ -1,5 +1,7 @@
 """Several processes train as one: the same loss curve, whatever their number."""
 
+import json
+import socket
 import subprocess
 import sys
 
@@ -10,7 +12,6 @@ import yaml
 
 from mistakes_lib import processes
 from mistakes_lib.experiment import load_experiment
-from mistakes_lib.features import FeatureSet
 from mistakes_lib.runs import load_run, train_run
 from mistakes_lib.training import check_common_start
 
@@ -32,38 +33,80 @@ PARAMETERS = {
 }
 
 
-@pytest.fixture
-def parameters(tmp_path):
-    path = tmp_path / "small.yml"
+# What a launcher does on one machine: the same command in two processes that know of each other.
+# They are forked after the imports, which take longer than the trainings.
+LAUNCHER = """
+import json, os, sys
+import accelerate
+from mistakes_lib import runs
+from mistakes_lib.cli import app
+
+for command, port in json.loads(sys.argv[1]):
+    children = []
+    for rank in range(2):
+        if os.fork() == 0:
+            os.environ |= {
+                "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": "1",
+            }
+            try:
+                app(command, standalone_mode=False)
+                sys.stdout.flush()
+                os._exit(0)
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+                os._exit(1)
+    assert [os.wait()[1] for _ in range(2)] == [0, 0]
+"""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def parameters(tmp_path_factory):
+    path = tmp_path_factory.mktemp("processes") / "small.yml"
     path.write_text(yaml.safe_dump(PARAMETERS))
     return path
 
 
-def train_in_processes(number, *arguments):
-    """What `accelerate launch` does on a machine with GPUs, on a CPU and with gloo."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", number]
-    return subprocess.run(
-        [sys.executable, *map(str, launch), "-m", "mistakes_lib", "train", *map(str, arguments)],
+@pytest.fixture(scope="module")
+def trained_by_two(parameters):
+    """The folder of runs that two processes made, one run a preset, and what they printed."""
+    root = parameters.parent / "two"
+    options = ["--device", "cpu", "--runs", str(root)]
+    commands = [
+        (["train", str(parameters), "--preset", preset, *options], free_port())
+        for preset in PARAMETERS["presets"]
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, json.dumps(commands)],
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
+    assert result.returncode == 0, result.stderr
+    return root, result.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["dense", "semi"])
-def test_two_processes_have_the_loss_curve_of_one_with_twice_the_batch(parameters, preset):
+@pytest.mark.parametrize("preset", PARAMETERS["presets"])
+def test_two_processes_have_the_loss_curve_of_one_with_twice_the_batch(
+    parameters, trained_by_two, preset
+):
     """Each of the two has half of every batch: half the images that the one process has."""
-    root = parameters.parent
-    options = ["--preset", preset, "--device", "cpu", "--runs", root / "two"]
-    result = train_in_processes(2, parameters, *options)
-    assert result.returncode == 0, result.stderr
-    two = load_run(root / "two" / "digits" / preset / "seed0")
-    assert result.stdout.splitlines()[-1] == f"{two.title}: {two.path}", "said once"
+    root, printed = trained_by_two
+    two = load_run(root / "digits" / preset / "seed0")
+    assert printed.count(f"{two.title}: {two.path}\n") == 1, "said by one of them"
+    assert two.info["training"]["hardware"].startswith("2 × ")
 
     experiment = load_experiment(parameters, preset=preset)
-    one = train_run(experiment, root=root / "one", device="cpu", progress=False)
+    one = train_run(experiment, root=parameters.parent / "one", device="cpu", progress=False)
     ours, theirs = two.info["training"]["history"], one.info["training"]["history"]
     assert len(ours) == len(theirs) == 3
     # Rounding apart; without shared batch normalisation they are several 1e-4 apart.
@@ -76,15 +119,12 @@ def test_two_processes_have_the_loss_curve_of_one_with_twice_the_batch(parameter
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_where_two_were(parameters):
-    """The checkpoint does not depend on the number of processes either."""
-    root = parameters.parent
-    options = ["--device", "cpu", "--runs", root, "--quiet"]
-    assert train_in_processes(2, parameters, "--epochs", 3, *options).returncode == 0
-    run = load_run(root / "digits" / "dense" / "seed0")
-    assert isinstance(run.features("test"), FeatureSet)
-    again = train_run(load_experiment(parameters), root=root, device="cpu", progress=False)
-    assert again.info == run.info
+def test_one_process_goes_on_where_two_were(parameters, trained_by_two):
+    """What they left does not depend on their number."""
+    root, _ = trained_by_two
+    experiment = load_experiment(parameters)
+    before = load_run(root / experiment.name).info
+    assert train_run(experiment, root=root, device="cpu", progress=False).info == before
 
 
 def test_one_process_is_the_main_one_and_has_every_row():

