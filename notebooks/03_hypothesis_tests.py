@@ -116,7 +116,7 @@ print(f"{np.mean(np.array(nulls) < alpha):.3f} of the shuffles fall below {alpha
 # %% [markdown]
 # ## Significance is not usefulness
 #
-# $p$ shrinks with the number of test images whatever the effect; the AUROC does not. Here is the
+# $p$ shrinks with the number of test images whatever the effect; the {term}`AUROC` does not. Here is the
 # same likelihood, tested on growing random parts of the test set.
 
 # %% mystnb={"image": {"alt": "Left: log10 p falls with the number of images. Right: the AUROC stays where it is while its interval narrows"}}

@@ -68,7 +68,7 @@ Markdown(
 # %% [markdown]
 # ## Two histograms
 #
-# Each test feature has a log-likelihood under the mixture {eq}`eq-gmm`. If mistakes are made on
+# Each test feature has a {term}`log-likelihood` under the mixture {eq}`eq-gmm`. If mistakes are made on
 # unusual features, the two groups part (Fig. 2, bottom row).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Overlaid histograms of feature log-likelihood for correct and incorrect test predictions"}}
@@ -100,8 +100,8 @@ _ = plotting.precision_recall_curves(right, pairs)
 table.round(3)
 
 # %% [markdown]
-# AUPR has the failures as positive class; FPR95 is the share of correct predictions that must be
-# rejected to catch 95 % of the mistakes. *Low* and *high* bound the AUROC.
+# {term}`AUPR` has the failures as positive class; {term}`FPR95` is the share of correct predictions
+# that must be rejected to catch 95 % of the mistakes. *Low* and *high* bound the {term}`AUROC`.
 
 # %% tags=["hide-input", "front-page"] mystnb={"image": {"alt": "AUROC of each method for test mistakes, with confidence intervals"}}
 figure, ax = plotting.new_figure(width=6.5, height=2.8)
@@ -130,7 +130,7 @@ print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - tes
 # ## What rejection buys
 #
 # Refuse the least trusted inputs: the error rate among those kept is the *risk*, the share kept the
-# *coverage*. The area under the curve (AURC) is small for a good score.
+# {term}`coverage`. The area under the curve (AURC) is small for a good score.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Risk against coverage for every method"}}
 figure, ax = plotting.new_figure(width=7.5)

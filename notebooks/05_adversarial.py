@@ -148,7 +148,7 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
 aurocs.round(3)
 
 # %% [markdown]
-# An AUROC *below* one half means that the method trusts adversarial inputs *more* than clean ones:
+# An {term}`AUROC` *below* one half means that the method trusts adversarial inputs *more* than clean ones:
 # an iterated attack pushes features deep into a wrong class, where confidence is highest.
 
 # %%

@@ -116,7 +116,7 @@ for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
     plotting.bars_with_intervals(ax, table).set_title(name, pad=14)
 
 # %% [markdown]
-# False positive rate at 95 % detection, the number that an operator feels: how many ordinary inputs
+# False positive rate at 95 % detection ({term}`FPR95`), the number that an operator feels: how many ordinary inputs
 # are refused while nearly all strange ones are caught.
 
 # %%

@@ -163,7 +163,7 @@ print(f"GMM-{n_components}: {gmm.n_iter_} EM iterations, converged: {gmm.converg
 # ## Calibration
 #
 # The temperature $T$ divides all logits; it is found by L-BFGS-B with at most 100 iterations on the
-# validation logits, and judged by the expected calibration error with 10 bins (Appendix C,
+# validation logits, and judged by the expected calibration error ({term}`ECE`) with 10 bins (Appendix C,
 # {cite}`guo2017calibration`).
 
 # %%
