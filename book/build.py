@@ -340,9 +340,13 @@ def ledger(root=ROOT):
             files[results / f"{path.stem}.json"] = json.dumps(found, indent=1) + "\n"
             evidence |= found
     judgements = judge(claims, evidence)
-    counts = f"Of {len(judgements)} claims of the paper: {count_verdicts(judgements)}.\n"
-    files[root / FRONT_PAGE_COUNTS.relative_to(ROOT)] = counts
-    files[root / "book" / "claims.md"] = LEDGER_HEAD + as_markdown(judgements)
+    subject = "Judged on a run without a title"
+    if "run" in evidence:
+        subject = "Judged on a {title} with {accuracy:.1%} test accuracy".format(**evidence["run"])
+    counts = f"{subject}, of {len(judgements)} claims of the paper: {count_verdicts(judgements)}."
+    files[root / FRONT_PAGE_COUNTS.relative_to(ROOT)] = counts + "\n"
+    page = f"{LEDGER_HEAD}{subject}:\n\n{as_markdown(judgements)}"
+    files[root / "book" / "claims.md"] = page
     return files
 
 

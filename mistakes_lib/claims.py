@@ -33,6 +33,12 @@ REPRODUCED, PARTLY, NOT, UNTESTABLE = VERDICTS = (
     "not reproduced",
     "not testable here",
 )
+BADGES = {  # of the page, in sphinx-design's roles
+    REPRODUCED: f"{{bdg-success}}`{REPRODUCED}`",
+    PARTLY: f"{{bdg-warning}}`{PARTLY}`",
+    NOT: f"{{bdg-danger}}`{NOT}`",
+    UNTESTABLE: f"{{bdg-secondary}}`{UNTESTABLE}`",
+}
 REQUIRED = {"id", "section", "says", "reproduced", "ours", "where"}
 OPTIONAL = {"printed", "partly", "needs", "remark"}
 
@@ -121,10 +127,11 @@ def as_evidence(evidence):
 
     Args:
         evidence: dict of topic → values; these are dicts of name → number, or of name → such a
-            dict. Names are written as rules can use them: "Zheng & Hong" becomes "zheng_hong".
+            dict. Names are written as rules can use them: "Zheng & Hong" becomes "zheng_hong". A
+            text, such as the run's title, is kept as it is.
 
     Raises:
-        TypeError: a value is no number; it is named.
+        TypeError: a value is neither number nor text; it is named.
 
     Example:
         >>> print(as_evidence({"test": {"p": 0.123456, "GMM": {"AUROC": 1}}}))
@@ -143,6 +150,8 @@ def as_evidence(evidence):
 def _rounded(value, where):
     if isinstance(value, dict):
         return {_name(k): _rounded(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, str):
+        return value
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real) and math.isfinite(value):
@@ -279,17 +288,16 @@ def as_markdown(judgements):
     lines = [
         f"{count_verdicts(judgements)}.",
         "",
-        "| claim | section | the paper | here | verdict |",
-        "|---|---|---|---|---|",
+        "| claim | verdict | here | the paper |",
+        "|---|---|---|---|",
     ]
     for judgement in judgements:
         claim = judgement.claim
         cells = (
-            f"{{ref}}`{claim.says} <{_label(claim)}>`",
-            claim.section,
-            claim.printed or "–",
+            f"{{ref}}`{claim.says} <{_label(claim)}>` ({claim.section})",
+            BADGES[judgement.verdict],
             judgement.ours or "–",
-            f"**{judgement.verdict}**",
+            claim.printed or "–",
         )
         lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |")
     lines += ["", "## The rules", ""]
@@ -310,7 +318,7 @@ def _section(judgement):
     if label and judgement.verdict != UNTESTABLE:
         evidence = f"{{ref}}`chapter {number} <{label}>`"
     lines = [f"({_label(claim)})=", f"### {claim.id.replace('-', ' ').capitalize()}", ""]
-    lines += [f"{claim.says} ({claim.section})", "", f"- **{judgement.verdict}**"]
+    lines += [f"{claim.says} ({claim.section})", "", f"- {BADGES[judgement.verdict]}"]
     lines += [f"- the paper: {claim.printed}"] if claim.printed else []
     lines += [f"- here: {judgement.ours} ({evidence})"] if judgement.ours else []
     lines += [f"- reproduced if: `{' '.join(claim.reproduced.split())}`"]

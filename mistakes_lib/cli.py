@@ -158,6 +158,21 @@ def claims(
 
 
 @app.command()
+def doctor(runs: Runs = None, data: Data = None):
+    """Check versions, GPU, images and disk; say what to do. Exit code 1 if something is wrong."""
+    from mistakes_lib.doctor import examine
+
+    colours = {"ok": "green", "note": "yellow", "problem": "red"}
+    checks = examine(data=data, runs=runs)
+    for check in checks:
+        typer.secho(f"{check.status:<8}", fg=colours[check.status], nl=False)
+        typer.echo(f"{check.name}: {check.found}")
+        if check.advice:
+            typer.echo(f"        → {check.advice}")
+    raise typer.Exit(any(check.status == "problem" for check in checks))
+
+
+@app.command()
 def show(
     name: Annotated[
         str, typer.Argument(help="A run's folder or name, such as cifar10/densenet_bc_40_12/seed0.")

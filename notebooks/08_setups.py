@@ -197,7 +197,8 @@ print(f"features are stored as {info['features_dtype']}")
 # The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
 
 # %% tags=["evidence"]
-print(as_evidence({"calibration": {"ece_before": ece_before, "ece_after": ece_after}}))
+evidence = {"calibration": {"ece_before": ece_before, "ece_after": ece_after}}
+print(as_evidence(evidence | {"run": {"title": source.title, "accuracy": test.accuracy}}))
 
 # %% [markdown]
 # ```{exercise}

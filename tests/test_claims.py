@@ -166,21 +166,23 @@ def test_the_page_has_every_claim_with_its_verdict_and_rule():
         assert page.count(f"(claim-{claim.id})=\n") == 1
         assert f" <claim-{claim.id}>`" in page
         assert f"`{' '.join(claim.reproduced.split())}`" in page
-    assert page.count("**reproduced**") == 2 * len(CLAIMS)
+    assert page.count("{bdg-success}`reproduced`") == 2 * len(CLAIMS)
+    wrong = judge(CLAIMS[:1], changed(FLIPS[CLAIMS[0].id][0]))
+    assert as_markdown(wrong).count("{bdg-danger}`not reproduced`") == 2
 
 
 # --- evidence ------------------------------------------------------------------------------------
 
 
 def test_evidence_is_json_of_four_digits_under_names_that_rules_can_use():
-    text = as_evidence({"test": {"Zheng & Hong": {"AUROC": 0.123456}, "n": 10_000, "tiny": 1e-30}})
-    assert json.loads(text) == {
-        "test": {"zheng_hong": {"auroc": 0.1235}, "n": 10_000, "tiny": 1e-30}
+    values = {"Zheng & Hong": {"AUROC": 0.123456}, "n": 10_000, "tiny": 1e-30, "title": "A 1.23456"}
+    assert json.loads(as_evidence({"test": values})) == {
+        "test": {"zheng_hong": {"auroc": 0.1235}, "n": 10_000, "tiny": 1e-30, "title": "A 1.23456"}
     }
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", None, [1]])
-def test_evidence_is_numbers(value):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [1]])
+def test_evidence_is_numbers_and_names(value):
     with pytest.raises(TypeError, match=r"evidence\.test\.x must be a finite number"):
         as_evidence({"test": {"x": value}})
 

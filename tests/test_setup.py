@@ -80,6 +80,7 @@ ROOMS = {
     "experiment": 8,
     "runs": 9,
     "sweep": 10,
+    "doctor": 10,
     "cli": 11,
     "__main__": 12,
 }

@@ -1,5 +1,6 @@
 """The chapters: their notebooks agree with their sources, and they run on quick parameters."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,37 @@ def test_every_parameter_is_explained(source):
     assert lines
     for line in lines:
         assert "# " in line, f"{source.name}: {line!r} lacks a comment with meaning and unit"
+
+
+# Decimals that prose may type: the paper's own, and levels that are chosen, not found.
+PRINTED = {
+    "0.1",  # ε of its Fig. 1
+    "1.9",  # p = 1.9e-13, §4.1
+    "72.76",  # accuracy of its DenseNet, §4.1
+    "0.76",  # AUROCs of Fig. 4
+    "1.00",
+    "0.6",  # largest gain of purification, Appendix B
+}
+CHOSEN = {"0.05"}  # what a p-value is compared with
+
+
+def typed_decimals(prose):
+    """Decimal numbers in Markdown that are neither code nor the number of a section."""
+    prose = re.sub(r"```(?!\{).*?```|`[^`\n]*`", "", prose, flags=re.DOTALL)
+    return set(re.findall(r"(?<![§.\d])\d+\.\d+(?![.\d])", prose))
+
+
+def test_typed_decimals_are_found():
+    prose = "See §3.1: 0.5 points, `0.7` in code, and 12.25 %.\n```bash\n-p eps 0.1\n```\n"
+    assert typed_decimals(prose) == {"0.5", "12.25"}
+
+
+@every_chapter
+def test_no_result_is_typed_in_prose(source):
+    """Numbers of ours come from the cell that computes them."""
+    cells = [cell for cell in read_source(source).cells if cell.cell_type == "markdown"]
+    typed = typed_decimals("\n".join(cell.source for cell in cells))
+    assert typed <= PRINTED | CHOSEN, f"{source.name} types {typed - PRINTED - CHOSEN}"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PARAMETERS.glob("*.yml")))
