@@ -71,13 +71,14 @@ CHOSEN = {"0.05"}  # what a p-value is compared with
 
 def typed_decimals(prose):
     """Decimal numbers in Markdown that are neither code nor the number of a section."""
-    prose = re.sub(r"```(?!\{).*?```|`[^`\n]*`", "", prose, flags=re.DOTALL)
-    return set(re.findall(r"(?<![§.\d])\d+\.\d+(?![.\d])", prose))
+    prose = re.sub(r"^```\w+\n.*?^```$|`[^`\n]*`", "", prose, flags=re.DOTALL | re.MULTILINE)
+    return set(re.findall(r"(?<![§.\d])\d+\.\d+(?!\.?\d)", prose))
 
 
 def test_typed_decimals_are_found():
+    directive = "```{note}\nSays 7.5.\n```\n"
     prose = "See §3.1: 0.5 points, `0.7` in code, and 12.25 %.\n```bash\n-p eps 0.1\n```\n"
-    assert typed_decimals(prose) == {"0.5", "12.25"}
+    assert typed_decimals(directive + prose + directive) == {"0.5", "7.5", "12.25"}
 
 
 @every_chapter
