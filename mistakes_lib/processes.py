@@ -100,7 +100,7 @@ def parallel(network):
         return network
     on_gpu = next(network.parameters()).is_cuda
     convert = nn.SyncBatchNorm.convert_sync_batchnorm if on_gpu else _share_statistics
-    return DistributedDataParallel(convert(network), broadcast_buffers=False)
+    return DistributedDataParallel(convert(network))
 
 
 def _share_statistics(module):

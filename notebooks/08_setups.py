@@ -107,8 +107,7 @@ table
 # What was chosen where Appendix C is silent or odd:
 #
 # - **DenseNet: translations and mirroring** are printed for the Wide ResNet; the preset takes the
-#   same. The network's authors {cite}`huang2017densely` shift by up to four pixels, and so does the
-#   published run, whose few epochs need the stronger augmentation.
+#   same. The network's authors {cite}`huang2017densely` shift by up to four pixels.
 # - **Wide ResNet: schedule** of its authors {cite}`zagoruyko2016wide`: ÷ 5 at epochs 60, 120 and 160 of 200.
 #   "Growth rate k = 10" is its widening factor.
 # - **Temporal Ensembling: everything but the 100 labels per class and "a maximum weight decay of

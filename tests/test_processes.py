@@ -37,7 +37,7 @@ PARAMETERS = {
 # They are forked after the imports, which take longer than the trainings.
 LAUNCHER = """
 import json, os, sys
-import accelerate
+import accelerate, torch
 from mistakes_lib import runs
 from mistakes_lib.cli import app
 
@@ -50,6 +50,7 @@ for command, port in json.loads(sys.argv[1]):
                 "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port),
                 "OMP_NUM_THREADS": "1",
             }
+            torch.set_num_threads(1)  # the variable comes too late for what is imported already
             try:
                 app(command, standalone_mode=False)
                 sys.stdout.flush()
