@@ -37,7 +37,7 @@ BADGES = {  # of the page, in sphinx-design's roles
     REPRODUCED: f"{{bdg-success}}`{REPRODUCED}`",
     PARTLY: f"{{bdg-warning}}`{PARTLY}`",
     NOT: f"{{bdg-danger}}`{NOT}`",
-    UNTESTABLE: f"{{bdg-secondary}}`{UNTESTABLE}`",
+    UNTESTABLE: f"{{bdg-muted}}`{UNTESTABLE}`",
 }
 REQUIRED = {"id", "section", "says", "reproduced", "ours", "where"}
 OPTIONAL = {"printed", "partly", "needs", "remark"}
@@ -317,9 +317,8 @@ def _section(judgement):
     evidence = f"{{doc}}`chapter {number} <chapters/{chapter}>`"
     if label and judgement.verdict != UNTESTABLE:
         evidence = f"{{ref}}`chapter {number} <{label}>`"
-    lines = [f"({_label(claim)})=", f"### {claim.id.replace('-', ' ').capitalize()}", ""]
-    lines += [f"{claim.says} ({claim.section})", "", f"- {BADGES[judgement.verdict]}"]
-    lines += [f"- the paper: {claim.printed}"] if claim.printed else []
+    lines = [f"({_label(claim)})=", f"### {claim.says}", "", f"- {BADGES[judgement.verdict]}"]
+    lines += [f"- the paper: {claim.section}{f', {claim.printed}' if claim.printed else ''}"]
     lines += [f"- here: {judgement.ours} ({evidence})"] if judgement.ours else []
     lines += [f"- reproduced if: `{' '.join(claim.reproduced.split())}`"]
     lines += [f"- partly if: `{' '.join(claim.partly.split())}`"] if claim.partly else []

@@ -35,6 +35,8 @@ class Recipe:
         schedule: "step" multiplies ``lr`` with ``lr_factor`` at each of ``milestones``;
             "one_cycle" rises linearly over the first ``warmup`` share of all steps, then falls to
             0 along a half cosine.
+        cycles: how often "one_cycle" does so, in equal parts of the epochs; more than one are warm
+            restarts (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983).
         milestones: epochs at which "step" multiplies.
         lr_factor: what it multiplies with, in (0, 1].
         warmup: share of steps in [0, 1) that "one_cycle" rises.
@@ -55,6 +57,7 @@ class Recipe:
     schedule: str = "step"
     milestones: tuple = (150, 175)
     lr_factor: float = 0.1
+    cycles: int = 1
     warmup: float = 0.25
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -70,6 +73,7 @@ class Recipe:
             "batch_size": self.batch_size >= 2,
             "lr": self.lr > 0,
             "lr_factor": 0 < self.lr_factor <= 1,
+            "cycles": self.cycles >= 1 and self.epochs % self.cycles == 0,
             "warmup": 0 <= self.warmup < 1,
             "momentum": 0 < self.momentum < 1,
             "weight_decay": self.weight_decay >= 0,
@@ -82,7 +86,8 @@ class Recipe:
 
     def settings(self):
         """Name → value, as Appendix C's list has it."""
-        schedule = f"one cycle, rising for {self.warmup:.0%} of all steps"
+        times = "one cycle" if self.cycles == 1 else f"{self.cycles} cycles"
+        schedule = f"{times}, rising for {self.warmup:.0%} of the steps"
         if self.schedule == "step":
             epochs = ", ".join(map(str, self.milestones))
             schedule = f"÷ {1 / self.lr_factor:g} at epochs {epochs}" if epochs else "constant"
@@ -121,7 +126,8 @@ def learning_rate(recipe, step, steps_per_epoch):
         epoch = step // steps_per_epoch
         passed = sum(epoch >= milestone for milestone in recipe.milestones)
         return recipe.lr * recipe.lr_factor**passed
-    total = recipe.epochs * steps_per_epoch
+    total = recipe.epochs // recipe.cycles * steps_per_epoch
+    step %= total
     rise = recipe.warmup * total
     if step < rise:
         return recipe.lr * (step + 1) / (rise + 1)

@@ -135,7 +135,7 @@ _ = plotting.training_curves(ax, info["training"]["history"])
 # %% tags=["hide-input"]
 rows = {
     published.name: {
-        "classifier": published.title,
+        "classifier": published.info["title"],
         "epochs": len(published.info["training"]["history"]),
         "hours": round(published.info["training"]["seconds"] / 3600, 1),
         "hardware": published.info["training"]["hardware"],

@@ -98,6 +98,13 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_zero():
     assert np.diff(rates[50:]).max() < 0
 
 
+def test_several_cycles_are_one_after_another():
+    once = Recipe(epochs=5, schedule="one_cycle", lr=0.4)
+    thrice = Recipe(epochs=15, schedule="one_cycle", lr=0.4, cycles=3)
+    rates = [learning_rate(once, step, 20) for step in range(100)]
+    assert [learning_rate(thrice, step, 20) for step in range(300)] == 3 * rates
+
+
 def test_one_cycle_without_warm_up_starts_at_its_peak():
     recipe = Recipe(epochs=2, schedule="one_cycle", warmup=0)
     assert learning_rate(recipe, 0, 5) == pytest.approx(0.1)
@@ -125,6 +132,10 @@ def test_rates_are_positive_and_at_most_the_peak(epochs, steps, warmup, schedule
         ("lr", 0.0),
         ("lr", -0.1),
         ("lr", math.nan),
+        ("cycles", 0),
+        ("cycles", 7),
+        ("lr_factor", 0),
+        ("lr_factor", 1.5),
         ("warmup", 1.0),
         ("warmup", -0.1),
         ("momentum", 0.0),

@@ -66,7 +66,7 @@ PRINTED = {
     "1.00",
     "0.6",  # largest gain of purification, Appendix B
 }
-CHOSEN = {"0.05"}  # what a p-value is compared with
+CHOSEN = {"0.05", "0.9"}  # what a p-value and a confidence are compared with
 
 
 def typed_decimals(prose):
