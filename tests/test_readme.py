@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from mistakes_lib import load_dataset
+from mistakes_lib import load_dataset, load_experiment
 from mistakes_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,12 +62,16 @@ def test_papermill_lines_name_a_chapter_and_its_parameters(command):
         assert re.search(rf"^{name} = ", source, flags=re.MULTILINE), name
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("mistakes")])
-def test_mistakes_lines_name_a_command_and_a_file(command):
-    _, name, *arguments = shlex.split(command)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"\bmistakes", c)])
+def test_mistakes_lines_name_a_command_and_an_experiment(command):
+    """Also where `accelerate launch -m mistakes_lib` stands for `mistakes`."""
+    _, name, parameters, *options = shlex.split(command.split("-m ")[-1])
     assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
-    for argument in arguments:
-        assert argument.startswith("-") or (ROOT / argument).is_file(), argument
+    own = {}
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        own[option.removeprefix("--").replace("-", "_")] = int(value) if value.isdigit() else value
+    experiment = load_experiment(parameters, **own)
+    assert experiment.data_set == own.get("data_set", experiment.data_set)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
