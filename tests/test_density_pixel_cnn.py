@@ -153,7 +153,7 @@ def test_gradients_reach_every_parameter():
 @pytest.mark.slow
 def test_training_finds_what_repeats_and_samples_have_it():
     """Of stripes only the first row is news; no density can need fewer bits than that."""
-    settings = QUICK | {"n_filters": 16, "epochs": 60, "lr": 5e-3, "dropout": 0.0, "averaging": 0.9}
+    settings = QUICK | {"n_filters": 16, "epochs": 40, "lr": 5e-3, "dropout": 0.0, "averaging": 0.9}
     density = PixelCNN(**settings | {"batch_size": 40}).fit(images(400))
     bits = density.bits_per_dim(images(200, seed=1)).mean()
     assert 2.0 < bits < 5.0, "8 without any knowledge of the image, 2 with all of it"
