@@ -49,13 +49,12 @@ def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", prog
         >>> attacked.shape, round((attacked - images).abs().max().item() * 255, 3)
         (torch.Size([5, 3, 1, 1]), 8.0)
     """
-    _check_eps(eps)
     return _ascend(
         classifier,
         images,
         labels,
         eps=eps,
-        step=eps,
+        step=None,
         iterations=1,
         batch_size=batch_size,
         device=device,
@@ -102,9 +101,6 @@ def bim(
         >>> attacked.shape, round(float(np.abs(attacked - 0.5).max()), 6)
         ((5, 3, 1, 1), 0.1)
     """
-    _check_eps(eps)
-    check_scalar(iterations, "iterations", Integral, min_val=1)
-    step = min(eps, 2.5 * eps / iterations) if step is None else check_positive(step, "step")
     return _ascend(
         classifier,
         images,
@@ -155,15 +151,12 @@ def adaptive_bim(
         ValueError: as :func:`bim`; or ``weight`` is negative.
         TypeError: ``density`` has no differentiable ``log_prob``.
     """
-    _check_eps(eps)
-    check_scalar(iterations, "iterations", Integral, min_val=1)
     check_scalar(weight, "weight", Real, min_val=0)
     if not hasattr(density, "log_prob"):
         raise TypeError(
             f"{type(density).__name__} has no log_prob, so its likelihood has no gradient: "
             "use a DiagonalGMM, FeatureVAE or FeatureMAF"
         )
-    step = min(eps, 2.5 * eps / iterations) if step is None else check_positive(step, "step")
 
     def objective(x, y):
         features = classifier.features(x)  # (n, d)
@@ -198,6 +191,9 @@ def _ascend(
     objective=None,
 ):
     """Signed gradient ascent inside the ball, batch by batch; on the cross-entropy by default."""
+    _check_eps(eps)
+    check_scalar(iterations, "iterations", Integral, min_val=1)
+    step = min(eps, 2.5 * eps / iterations) if step is None else check_positive(step, "step")
     objective = objective or partial(_summed_loss, classifier)
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)

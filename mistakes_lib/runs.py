@@ -149,9 +149,9 @@ class Run:
 
         What needs labels of training features takes no others either.
         """
-        labels = self.features("train").labels
         if self.experiment.labels_per_class is None:
-            return np.ones(len(labels), dtype=bool)
+            return np.ones(self.info["data"]["counts"]["train"], dtype=bool)
+        labels = self.features("train").labels
         return choose_labelled(labels, self.experiment.labels_per_class, seed=self.experiment.seed)
 
     def attack(self, name, eps):
@@ -418,12 +418,11 @@ class _Stages:
 
     def forget_training(self):
         """Let ``train`` begin at the first epoch."""
+        self.journal.pop("classifier.safetensors", None)
         if processes.is_main():
             self.checkpoint.unlink(missing_ok=True)
-            self.journal.pop("classifier.safetensors", None)
             self._write_journal()
         processes.wait()
-        self.journal.pop("classifier.safetensors", None)
 
     def is_finished(self):
         """Whether ``run.json`` describes the classifier that is there now."""

@@ -18,7 +18,7 @@ from mistakes_lib.features import resolve_device
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import as_matrix, check_positive
 
-__all__ = ["Density", "NetworkDensity"]
+__all__ = ["Density", "NetworkDensity", "seeded"]
 
 BLOCK_BYTES = 64 * 2**20  # of activations at a time: large enough for GEMM, small for memory
 
@@ -39,6 +39,9 @@ class Density(DensityMixin, BaseEstimator):
     def bits_per_dim(self, X):
         """Negative log-likelihood of each row in bits per dimension, float64 (n,)."""
         return -self.score_samples(X) / (self.n_features_in_ * math.log(2))
+
+    def _new_seed(self):
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _write(self, path, arrays, facts):
         """Write fitted arrays and JSON facts, with the parameters, to one safetensors file."""
@@ -96,7 +99,7 @@ class NetworkDensity(Density):
         self.seed_ = self._new_seed()
         device = resolve_device(self.device)
         rows = self._standardise(torch.tensor(X, dtype=torch.float64, device=device)).float()
-        with _seeded(self.seed_, device):
+        with seeded(self.seed_, device):
             network = self._build(X.shape[1]).to(device)
             self._train(network, rows)
         self.network_ = network.cpu().eval().requires_grad_(False)
@@ -133,7 +136,7 @@ class NetworkDensity(Density):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         device = resolve_device(self.device)
         network = self._network(device, torch.float64)
-        with _seeded(self._new_seed(), device), torch.no_grad():
+        with seeded(self._new_seed(), device), torch.no_grad():
             rows = self._draw(network, n_samples)  # (n, d)
         return rows.cpu().numpy() * self.scale_ + self.mean_
 
@@ -165,7 +168,7 @@ class NetworkDensity(Density):
         density.n_features_in_ = len(density.mean_)
         density.seed_, density.losses_ = metadata["seed"], metadata["losses"]
         density.validation_losses_ = metadata["validation_losses"]
-        with _seeded(density.seed_, torch.device("cpu")):
+        with seeded(density.seed_, torch.device("cpu")):
             network = density._build(density.n_features_in_).requires_grad_(False)
         for name, parameter in network.named_parameters():
             parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
@@ -247,9 +250,6 @@ class NetworkDensity(Density):
             )
         return loss
 
-    def _new_seed(self):
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
     def _network(self, device, dtype):
         """A copy of the network on a device and in a precision; the fitted one stays as it is."""
         return copy.deepcopy(self.network_).to(device, dtype)
@@ -283,7 +283,7 @@ class NetworkDensity(Density):
 
 
 @contextmanager
-def _seeded(seed, device):
+def seeded(seed, device):
     """Seed torch inside the block and give the caller's random state back after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -6,11 +6,11 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from mistakes_lib.density.base import Density
+from mistakes_lib.density.base import Density, seeded
 from mistakes_lib.density.logistic_mixture import n_parameters, pixel_log_prob, sample_pixels
 from mistakes_lib.density.pixel_cnn_network import PixelCNNNetwork
 from mistakes_lib.features import resolve_device
@@ -118,15 +118,12 @@ class PixelCNN(Density):
         self._check_parameters()
         self.image_shape_ = self._image_shape(X)
         self.n_features_in_ = math.prod(self.image_shape_)
-        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.seed_ = self._new_seed()
         device = resolve_device(self.device)
         images = torch.as_tensor(X).to(device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.seed_)
-            network = self._build().to(device)
-            self._train(network, images)
-        self.network_ = self._averaged.cpu().eval().requires_grad_(False)
-        del self._averaged
+        with seeded(self.seed_, device):
+            averaged = self._train(self._build().to(device), images)
+        self.network_ = averaged.cpu().eval().requires_grad_(False)
         return self
 
     def score_samples(self, X):
@@ -153,11 +150,8 @@ class PixelCNN(Density):
         network, device = self._network()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         _, height, width = self.image_shape_
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         images = torch.zeros(n_samples, 3, height, width, device=device)
-        forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-        with forked, torch.no_grad():
-            torch.manual_seed(seed)
+        with seeded(self._new_seed(), device), torch.no_grad():
             for row in range(height):
                 for column in range(width):
                     pixel = (..., slice(row, row + 1), slice(column, column + 1))
@@ -236,9 +230,10 @@ class PixelCNN(Density):
         return copy.deepcopy(self.network_).to(device), device
 
     def _train(self, network, images):
+        """Train the network in place; return the average of its weights, a network as well."""
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.lr_decay)
-        self._averaged = copy.deepcopy(network)
+        averaged = copy.deepcopy(network)
         self.losses_, steps_done = [], 0
         steps = math.ceil(len(images) / self.batch_size)
         with tqdm(total=self.epochs * steps, desc="PixelCNN", disable=not self.verbose) as bar:
@@ -252,7 +247,7 @@ class PixelCNN(Density):
                     optimizer.step()
                     schedule.step()
                     steps_done += 1
-                    self._average(network, steps_done)
+                    self._average(averaged, network, steps_done)
                     total += losses.detach().sum()
                     bar.update()
                 bits = total.item() / (len(images) * self.n_features_in_ * math.log(2))
@@ -260,12 +255,13 @@ class PixelCNN(Density):
                     raise ValueError(f"the loss became {bits} in epoch {epoch}: lower lr={self.lr}")
                 self.losses_.append(bits)
                 bar.set_postfix_str(f"epoch {epoch}, {bits:.3f} bits/dim")
+        return averaged
 
     @torch.no_grad()
-    def _average(self, network, steps_done):
+    def _average(self, averaged, network, steps_done):
         """Draw the averaged weights towards the network's, faster at the beginning."""
         stay = min(self.averaging, (1 + steps_done) / (10 + steps_done))
-        for mean, new in zip(self._averaged.parameters(), network.parameters(), strict=True):
+        for mean, new in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(new, 1 - stay)
 
     def _log_prob(self, network, images, precision="float32"):
