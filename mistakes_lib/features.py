@@ -102,11 +102,7 @@ class FeatureSet:
             FileNotFoundError: no such file.
             ValueError: the file is damaged or holds something else.
         """
-        arrays, metadata = load_arrays(path)
-        if metadata.get("kind") != "FeatureSet":
-            raise ValueError(
-                f"{path} holds a {metadata.get('kind', 'unknown object')}, not features"
-            )
+        arrays, _ = load_arrays(path, ["FeatureSet"])
         return cls(arrays["features"], arrays["logits"], arrays.get("labels"))
 
 

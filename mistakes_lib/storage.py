@@ -69,15 +69,20 @@ def _canonical(data):
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
-def load_arrays(path):
+def load_arrays(path, kinds=()):
     """Read what :func:`save_arrays` wrote.
+
+    Args:
+        path: the file.
+        kinds: the names, one of which ``metadata["kind"]`` must be; any will do if there are none.
 
     Returns:
         (arrays, metadata): dict of name → NumPy array, and the metadata dict.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not one of ours, is truncated, or fails its checksum.
+        ValueError: the file is not one of ours, is truncated, fails its checksum, or is of another
+            kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,7 +97,11 @@ def load_arrays(path):
         raise ValueError(f"{path} was not written by mistakes_lib (it has no checksum)")
     if header["sha256"] != _checksum(arrays):
         raise ValueError(f"{path} is damaged: its checksum does not match; make it again")
-    return arrays, json.loads(header["metadata"])
+    metadata = json.loads(header["metadata"])
+    if kinds and metadata.get("kind") not in kinds:
+        found = f"a {metadata['kind']}" if "kind" in metadata else "something else"
+        raise ValueError(f"{path} holds {found}, not a {' or '.join(kinds)}")
+    return arrays, metadata
 
 
 def sha256_of(path):

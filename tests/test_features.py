@@ -184,10 +184,10 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
         FeatureSet.load(tmp_path / "nothing")
     save_arrays(tmp_path / "gmm", {"a": np.ones(2)}, {"kind": "DiagonalGMM"})
-    with pytest.raises(ValueError, match="holds a DiagonalGMM, not features"):
+    with pytest.raises(ValueError, match="holds a DiagonalGMM, not a FeatureSet"):
         FeatureSet.load(tmp_path / "gmm")
     save_arrays(tmp_path / "other", {"a": np.ones(2)})
-    with pytest.raises(ValueError, match="holds a unknown object, not features"):
+    with pytest.raises(ValueError, match="holds something else, not a FeatureSet"):
         FeatureSet.load(tmp_path / "other")
 
 

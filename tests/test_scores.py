@@ -166,6 +166,53 @@ def test_scorer_alone_scores_nothing():
         Scorer().score(blobs(9))
 
 
+# Files
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_a_saved_scorer_scores_bit_for_bit_alike(scorer, tmp_path):
+    fitted, batch = clone(scorer).fit(blobs()), blobs(50, seed=1)
+    fitted.save(tmp_path / "own")
+    loaded = type(scorer).load(tmp_path / "own")
+    assert type(loaded) is type(scorer)
+    np.testing.assert_array_equal(loaded.score(batch), fitted.score(batch))
+    with pytest.raises(ValueError, match="was fitted on"):
+        loaded.score(FeatureSet(np.zeros((2, 9)), np.zeros((2, 9))))
+    Scorer.load(tmp_path / "own").save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "own").read_bytes()
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_only_a_fitted_scorer_is_saved(scorer, tmp_path):
+    with pytest.raises(NotFittedError, match="not fitted"):
+        clone(scorer).save(tmp_path / "scorer")
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_outlive_the_file_but_for_device_and_open_seeds(tmp_path):
+    scorer = ZhengHong(np.int64(3), device="cpu", random_state=np.random.RandomState(0))
+    scorer.fit(blobs()).save(tmp_path / "scorer")
+    loaded = ZhengHong.load(tmp_path / "scorer")
+    assert loaded.get_params() == ZhengHong(3).get_params()
+    Energy(2.5).fit(blobs()).save(tmp_path / "energy")
+    assert Scorer.load(tmp_path / "energy").temperature == 2.5
+
+
+def test_a_density_of_another_library_is_not_saved(tmp_path):
+    scorer = LogLikelihood(GaussianMixture(1)).fit(blobs())
+    with pytest.raises(TypeError, match="GaussianMixture cannot be saved: take one of DiagonalGMM"):
+        scorer.save(tmp_path / "scorer")
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    Mahalanobis().fit(blobs()).save(tmp_path / "scorer")
+    with pytest.raises(ValueError, match="holds a Mahalanobis, not a ViM"):
+        ViM.load(tmp_path / "scorer")
+    DiagonalGMM(2, random_state=0).fit(blobs().features).save(tmp_path / "density")
+    with pytest.raises(ValueError, match="holds a DiagonalGMM, not a Scorer or"):
+        Scorer.load(tmp_path / "density")
+
+
 # Logit scores
 
 

@@ -26,6 +26,9 @@ BLOCK_BYTES = 64 * 2**20  # of activations at a time: large enough for GEMM, sma
 class Density(DensityMixin, BaseEstimator):
     """What follows once an estimator has ``score_samples``: means, bits, and files.
 
+    For files it says by ``_fitted`` which arrays and JSON-ready facts it learned, and sets its
+    attributes from them by ``_restore(arrays, metadata)``.
+
     Attributes:
         not_saved: parameters that a file does not keep.
     """
@@ -43,24 +46,43 @@ class Density(DensityMixin, BaseEstimator):
     def _new_seed(self):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _write(self, path, arrays, facts):
-        """Write fitted arrays and JSON facts, with the parameters, to one safetensors file."""
+    def save(self, path):
+        """Write the fitted density to one safetensors file; the same density, the same bytes.
+
+        What ``not_saved`` names is not kept, nor is a ``random_state`` that is no whole number.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: ``fit`` must come first.
+        """
+        save_arrays(path, *self.pack())
+
+    @classmethod
+    def load(cls, path):
+        """Read a density that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        return cls.unpack(*load_arrays(path, [cls.__name__]))
+
+    def pack(self):
+        """What a file holds of the fitted density: (dict of name → array, JSON-ready metadata)."""
+        check_is_fitted(self)
+        arrays, facts = self._fitted()
         parameters = {k: v for k, v in self.get_params().items() if k not in self.not_saved}
         if not isinstance(self.random_state, Integral):
             parameters["random_state"] = None
         for name, value in parameters.items():
             parameters[name] = value.item() if isinstance(value, np.generic) else value
-        save_arrays(path, arrays, {"kind": type(self).__name__, "parameters": parameters, **facts})
+        return arrays, {"kind": type(self).__name__, "parameters": parameters, **facts}
 
     @classmethod
-    def _read(cls, path):
-        """Return (unfitted estimator, arrays, metadata) of a file that ``_write`` wrote."""
-        arrays, metadata = load_arrays(path)
-        if metadata.get("kind") != cls.__name__:
-            raise ValueError(
-                f"{path} holds a {metadata.get('kind', 'unknown object')}, not a {cls.__name__}"
-            )
-        return cls(**metadata["parameters"]), arrays, metadata
+    def unpack(cls, arrays, metadata):
+        """The fitted density of which :meth:`pack` made these."""
+        density = cls(**metadata["parameters"])
+        density._restore(arrays, metadata)
+        return density
 
 
 class NetworkDensity(Density):
@@ -140,12 +162,7 @@ class NetworkDensity(Density):
             rows = self._draw(network, n_samples)  # (n, d)
         return rows.cpu().numpy() * self.scale_ + self.mean_
 
-    def save(self, path):
-        """Write the fitted density to one safetensors file; the same density, the same bytes.
-
-        A ``random_state`` that is not a whole number is not kept.
-        """
-        check_is_fitted(self)
+    def _fitted(self):
         weights = {f"weights.{k}": v.numpy() for k, v in self.network_.named_parameters()}
         arrays = {"mean": self.mean_, "scale": self.scale_, **weights}
         facts = {
@@ -153,27 +170,18 @@ class NetworkDensity(Density):
             "losses": self.losses_,
             "validation_losses": self.validation_losses_,
         }
-        self._write(path, arrays, facts)
+        return arrays, facts
 
-    @classmethod
-    def load(cls, path):
-        """Read a density that :meth:`save` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is damaged or holds something else.
-        """
-        density, arrays, metadata = cls._read(path)
-        density.mean_, density.scale_ = arrays["mean"], arrays["scale"]
-        density.n_features_in_ = len(density.mean_)
-        density.seed_, density.losses_ = metadata["seed"], metadata["losses"]
-        density.validation_losses_ = metadata["validation_losses"]
-        with seeded(density.seed_, torch.device("cpu")):
-            network = density._build(density.n_features_in_).requires_grad_(False)
+    def _restore(self, arrays, metadata):
+        self.mean_, self.scale_ = arrays["mean"], arrays["scale"]
+        self.n_features_in_ = len(self.mean_)
+        self.seed_, self.losses_ = metadata["seed"], metadata["losses"]
+        self.validation_losses_ = metadata["validation_losses"]
+        with seeded(self.seed_, torch.device("cpu")):
+            network = self._build(self.n_features_in_).requires_grad_(False)
         for name, parameter in network.named_parameters():
             parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
-        density.network_ = network.eval()
-        return density
+        self.network_ = network.eval()
 
     def _check_parameters(self):
         for name in ("hidden", "epochs", "batch_size", "patience"):

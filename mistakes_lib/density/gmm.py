@@ -197,37 +197,23 @@ class DiagonalGMM(Density):
         log_likelihoods = self.score_samples(X)
         return self._n_parameters() * np.log(len(log_likelihoods)) - 2 * log_likelihoods.sum()
 
-    def save(self, path):
-        """Write the fitted mixture to one safetensors file; the same mixture gives the same bytes.
-
-        A ``random_state`` that is not a whole number, and a start of your own, are not kept.
-        """
-        check_is_fitted(self)
+    def _fitted(self):
         arrays = {
             "weights": self.weights_,
             "means": self.means_,
             "covariances": self.covariances_,
             "lower_bounds": np.array(self.lower_bounds_),
         }
-        self._write(path, arrays, {"converged": self.converged_})
+        return arrays, {"converged": self.converged_}
 
-    @classmethod
-    def load(cls, path):
-        """Read a mixture that :meth:`save` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is damaged or holds something else.
-        """
-        gmm, arrays, metadata = cls._read(path)
-        gmm.weights_, gmm.means_ = arrays["weights"], arrays["means"]
-        gmm.covariances_ = arrays["covariances"]
-        gmm.precisions_ = 1 / gmm.covariances_
-        gmm.n_features_in_ = gmm.means_.shape[1]
-        gmm.lower_bounds_ = arrays["lower_bounds"].tolist()
-        gmm.lower_bound_, gmm.n_iter_ = gmm.lower_bounds_[-1], len(gmm.lower_bounds_)
-        gmm.converged_ = metadata["converged"]
-        return gmm
+    def _restore(self, arrays, metadata):
+        self.weights_, self.means_ = arrays["weights"], arrays["means"]
+        self.covariances_ = arrays["covariances"]
+        self.precisions_ = 1 / self.covariances_
+        self.n_features_in_ = self.means_.shape[1]
+        self.lower_bounds_ = arrays["lower_bounds"].tolist()
+        self.lower_bound_, self.n_iter_ = self.lower_bounds_[-1], len(self.lower_bounds_)
+        self.converged_ = metadata["converged"]
 
     def _check_parameters(self):
         for name in ("n_components", "max_iter", "n_init"):

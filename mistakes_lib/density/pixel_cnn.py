@@ -158,29 +158,18 @@ class PixelCNN(Density):
                     images[pixel] = sample_pixels(network(images)[pixel])
         return ((images + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
-    def save(self, path):
-        """Write the fitted density to one safetensors file; the same density, the same bytes."""
-        check_is_fitted(self)
+    def _fitted(self):
         arrays = {name: tensor.numpy() for name, tensor in self.network_.state_dict().items()}
         facts = {"image_shape": self.image_shape_, "losses": self.losses_, "seed": self.seed_}
-        self._write(path, arrays, facts)
+        return arrays, facts
 
-    @classmethod
-    def load(cls, path):
-        """Read a density that :meth:`save` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is damaged or holds something else.
-        """
-        density, arrays, metadata = cls._read(path)
-        density.image_shape_ = tuple(metadata["image_shape"])
-        density.n_features_in_ = math.prod(density.image_shape_)
-        density.losses_, density.seed_ = metadata["losses"], metadata["seed"]
-        network = density._build().requires_grad_(False)
+    def _restore(self, arrays, metadata):
+        self.image_shape_ = tuple(metadata["image_shape"])
+        self.n_features_in_ = math.prod(self.image_shape_)
+        self.losses_, self.seed_ = metadata["losses"], metadata["seed"]
+        network = self._build().requires_grad_(False)
         network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
-        density.network_ = network.eval()
-        return density
+        self.network_ = network.eval()
 
     def _check_parameters(self):
         for name in ("n_filters", "n_resnets", "n_mixtures", "n_scales", "epochs", "batch_size"):

@@ -123,7 +123,8 @@ class NearestNeighbors(Scorer):
         k: which neighbor counts, 1 … number of training inputs.
 
     Attributes:
-        index_: scikit-learn's ``NearestNeighbors`` with the scaled training features, float64.
+        directions_: the scaled training features, float64 (n, d).
+        index_: scikit-learn's ``NearestNeighbors`` on them.
 
     Example:
         >>> from mistakes_lib.features import FeatureSet
@@ -145,8 +146,18 @@ class NearestNeighbors(Scorer):
             raise ValueError(
                 f"k={self.k} neighbors need as many training inputs, but there are {len(features)}"
             )
+        self._index(normalize(features.astype(np.float64)))
+
+    def _index(self, directions):
+        self.directions_ = directions  # (n, d)
         self.index_ = neighbors.NearestNeighbors(n_neighbors=self.k, algorithm="brute")
-        self.index_.fit(normalize(features.astype(np.float64)))
+        self.index_.fit(directions)
+
+    def _fitted(self):
+        return {"directions": self.directions_}, {}
+
+    def _restore(self, arrays, metadata):
+        self._index(arrays["directions"])
 
     def _score(self, features):
         self._check_fitted("index_")

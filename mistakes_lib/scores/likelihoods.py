@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from mistakes_lib import density as densities
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.scores.base import Scorer
 
@@ -58,6 +59,22 @@ class LogLikelihood(Scorer):
                 "or give it a fitted density"
             )
         return density.score_samples(features)
+
+    def _parameters(self):
+        return {"density": None}  # the fitted one takes its place
+
+    def _fitted(self):
+        if type(self.density_).__name__ not in densities.__all__:
+            raise TypeError(
+                f"a {type(self.density_).__name__} cannot be saved: "
+                f"take one of {', '.join(densities.__all__)}"
+            )
+        arrays, metadata = self.density_.pack()
+        return arrays, {"density": metadata}
+
+    def _restore(self, arrays, metadata):
+        kind = getattr(densities, metadata["density"]["kind"])
+        self.density = self.density_ = kind.unpack(arrays, metadata["density"])
 
 
 class ZhengHong(Scorer):
@@ -136,6 +153,21 @@ class ZhengHong(Scorer):
             rows = predictions == c
             scores[rows] = self.mixtures_[c].score_samples(features[rows])
         return scores
+
+    def _fitted(self):
+        packed = [mixture.pack() for mixture in self.mixtures_]
+        arrays = {f"{c}.{k}": v for c, (each, _) in enumerate(packed) for k, v in each.items()}
+        return arrays, {"mixtures": [metadata for _, metadata in packed]}
+
+    def _restore(self, arrays, metadata):
+        own = [{} for _ in metadata["mixtures"]]
+        for name, array in arrays.items():
+            c, part = name.split(".", 1)
+            own[int(c)][part] = array
+        self.mixtures_ = [
+            DiagonalGMM.unpack(each, facts)
+            for each, facts in zip(own, metadata["mixtures"], strict=True)
+        ]
 
 
 def _is_fitted(density):
