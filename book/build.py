@@ -35,7 +35,7 @@ import typer
 import yaml
 
 from mistakes_lib.claims import as_markdown, count_verdicts, judge, load_claims
-from mistakes_lib.experiment import load_experiment
+from mistakes_lib.experiment import load_experiments
 from mistakes_lib.runs import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -427,11 +427,11 @@ def book(
     """Execute the chapters and publish the book."""
     root = ROOT
     if parameters != PUBLISHED:
-        experiment = load_experiment(parameters_file(parameters))
         root = stage(parameters)
         os.environ.setdefault("MISTAKES_RUNS", str(root / "runs"))  # for the chapters as well
-        print("Making the run that the chapters read (what is there already is kept)…", flush=True)
-        make_run(experiment)
+        print("Making the runs that the chapters read (what is there already is kept)…", flush=True)
+        for experiment in load_experiments(parameters_file(parameters)):
+            make_run(experiment)
     execute_chapters(parameters, root / CHAPTERS.relative_to(ROOT), only=chapter or ())
     write_front_page(root)
     write_ledger(root)

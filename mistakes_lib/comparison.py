@@ -10,7 +10,10 @@ from mistakes_lib.scores import (
     Mahalanobis,
     MaxLogit,
     MaxSoftmax,
+    NearestNeighbors,
+    RelativeMahalanobis,
     TemperatureScaling,
+    ViM,
     ZhengHong,
 )
 
@@ -19,9 +22,56 @@ __all__ = [
     "clear_differences",
     "describe_scorers",
     "detection_table",
+    "fit_scorer",
     "fit_scorers",
     "score_pairs",
+    "usual_scorers",
 ]
+
+
+def usual_scorers(density, num_classes):
+    """The paper's detectors and today's usual ones, none of them fitted.
+
+    Args:
+        density: a mixture of features with ``n_components``, fitted or not. The mixtures that
+            :class:`ZhengHong` has for each class share its number of components evenly.
+        num_classes: c.
+
+    Returns:
+        dict of name → scorer; the paper's own, a :class:`LogLikelihood`, comes first.
+    """
+    per_class = max(1, round(density.n_components / num_classes))
+    return {
+        f"GMM-{density.n_components}": LogLikelihood(density),
+        "Nearest neighbors": NearestNeighbors(),
+        "Mahalanobis": Mahalanobis(),
+        "Relative Mahalanobis": RelativeMahalanobis(),
+        "Zheng & Hong": ZhengHong(per_class, random_state=density.random_state),
+        "ViM": ViM(),
+        "Calibrated": TemperatureScaling(),
+        "Max softmax": MaxSoftmax(),
+        "Max logit": MaxLogit(),
+        "Energy": Energy(),
+    }
+
+
+def fit_scorer(scorer, train, validation, *, labelled=None):
+    """Fit a scorer on the split, and the rows of it, that it may see.
+
+    Args:
+        scorer: an unfitted :class:`~mistakes_lib.scores.Scorer`.
+        train: FeatureSet of the training split, with labels.
+        validation: FeatureSet of the validation split, with labels.
+        labelled: bool (n,), the rows of ``train`` whose labels may be used: what needs labels sees
+            no other rows (semi-supervised training). None: all.
+
+    Returns:
+        The scorer.
+    """
+    if scorer.fits_on == "validation":
+        return scorer.fit(validation)
+    known = train if labelled is None else train[labelled]
+    return scorer.fit(known if scorer.needs_labels else train)
 
 
 def fit_scorers(train, validation, density, *, labelled=None):
@@ -30,40 +80,25 @@ def fit_scorers(train, validation, density, *, labelled=None):
     Args:
         train: FeatureSet of the training split, with labels.
         validation: FeatureSet of the validation split, with labels.
-        density: a mixture of the training features, fitted or not. The mixtures that
-            :class:`ZhengHong` has for each class share its number of components evenly.
-        labelled: bool (n,), the rows of ``train`` whose labels may be used: methods that need
-            labels see no other rows (semi-supervised training). None: all.
+        density: a mixture of the training features, fitted or not, as for :func:`usual_scorers`.
+        labelled: as for :func:`fit_scorer`.
 
     Returns:
-        dict of name → fitted scorer; the paper's own, a :class:`LogLikelihood`, comes first.
+        dict of name → fitted scorer, in the order of :func:`usual_scorers`.
 
     Example:
         >>> import numpy as np
         >>> from sklearn.mixture import GaussianMixture
         >>> from mistakes_lib.features import FeatureSet
-        >>> rng = np.random.default_rng(0)
-        >>> data = FeatureSet(rng.normal(size=(60, 3)), rng.normal(size=(60, 2)), np.arange(60) % 2)
+        >>> features = np.random.default_rng(0).normal(size=(60, 3))
+        >>> data = FeatureSet(features, features[:, :2], np.arange(60) % 2)
         >>> list(fit_scorers(data, data, GaussianMixture(5)))[:3]
-        ['GMM-5', 'Mahalanobis', 'Zheng & Hong']
+        ['GMM-5', 'Nearest neighbors', 'Mahalanobis']
     """
-    per_class = max(1, round(density.n_components / train.logits.shape[1]))
-    scorers = {
-        f"GMM-{density.n_components}": LogLikelihood(density),
-        "Mahalanobis": Mahalanobis(),
-        "Zheng & Hong": ZhengHong(per_class, random_state=density.random_state),
-        "Calibrated": TemperatureScaling(),
-        "Max softmax": MaxSoftmax(),
-        "Max logit": MaxLogit(),
-        "Energy": Energy(),
+    return {
+        name: fit_scorer(scorer, train, validation, labelled=labelled)
+        for name, scorer in usual_scorers(density, train.logits.shape[1]).items()
     }
-    known = train if labelled is None else train[labelled]
-    for scorer in scorers.values():
-        if scorer.fits_on == "validation":
-            scorer.fit(validation)
-        else:
-            scorer.fit(known if scorer.needs_labels else train)
-    return scorers
 
 
 def describe_scorers(scorers):

@@ -12,7 +12,7 @@ from mistakes_lib.data import DATASETS
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
-__all__ = ["Experiment", "load_experiment"]
+__all__ = ["Experiment", "load_experiment", "load_experiments"]
 
 ATTACKS = ("fgsm", "bim")
 PARAMETERS = Path(__file__).resolve().parents[1] / "notebooks" / "parameters"  # the book's own
@@ -151,8 +151,7 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         ValueError: the file is no YAML, a key or preset is missing or unknown (the nearest known
             one is named), or a value is out of range.
     """
-    own_file = PARAMETERS / f"{path}.yml"
-    path = own_file if not Path(path).exists() and own_file.is_file() else Path(path)
+    path = _parameters_file(path)
     parameters = _read_yaml(path)
     own = {"data_set": data_set, "classifier": preset, "seed": seed}
     section = dict(parameters["experiment"])
@@ -179,6 +178,30 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         return Experiment(**section)
     except TypeError as error:
         raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
+
+
+def load_experiments(path):
+    """Read all experiments of a parameters file: its own classifier's, then those of its presets.
+
+    Args:
+        path: as for :func:`load_experiment`.
+
+    Returns:
+        list of Experiment.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_experiment`.
+    """
+    own = load_experiment(path)
+    presets = _mapping(_read_yaml(_parameters_file(path)), "presets", path)
+    others = [name for name in presets if name != own.classifier]
+    return [own, *(load_experiment(path, preset=name) for name in others)]
+
+
+def _parameters_file(path):
+    """The path itself, or the book's own file of that name."""
+    own_file = PARAMETERS / f"{path}.yml"
+    return own_file if not Path(path).exists() and own_file.is_file() else Path(path)
 
 
 def _read_yaml(path):

@@ -14,6 +14,7 @@ __all__ = [
     "new_figure",
     "precision_recall_curves",
     "purification_heatmap",
+    "risk_coverage_curves",
     "roc_curves",
     "training_curves",
 ]
@@ -121,6 +122,25 @@ def precision_recall_curves(ax, groups):
     ax.axhline(share, color="0.6", linewidth=0.8, label=f"chance ({share:.3f})")
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
     ax.legend(title="method (AUPR)", frameon=False, fontsize="small", loc="upper right")
+    return ax
+
+
+def risk_coverage_curves(ax, curves):
+    """Error rate among the inputs kept against the share kept, AURC in the legend.
+
+    Args:
+        ax: Axes to draw on.
+        curves: dict of legend label → what :func:`~mistakes_lib.evaluation.risk_coverage` returns.
+
+    Returns:
+        The Axes.
+    """
+    for i, (label, curve) in enumerate(curves.items()):
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)]}
+        ax.plot(curve.coverage, curve.risk, label=f"{label} ({curve.aurc:.4f})", **style)
+    ax.set(xlabel="coverage", ylabel="risk (error rate among kept)", xlim=(0, 1), ylim=(0, None))
+    place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    ax.legend(title="method (AURC)", frameon=False, fontsize="small", **place)
     return ax
 
 

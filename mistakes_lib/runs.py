@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ import torch
 from mistakes_lib import plotting, processes
 from mistakes_lib.attacks import bim, fgsm
 from mistakes_lib.classifiers import build_classifier
+from mistakes_lib.comparison import fit_scorer, usual_scorers
 from mistakes_lib.data import SPLITS, load_dataset
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import Experiment
 from mistakes_lib.features import FeatureSet, extract_features
+from mistakes_lib.scores import LogLikelihood, Scorer
 from mistakes_lib.storage import atomic_write, load_arrays, save_arrays, sha256_of
 from mistakes_lib.temporal_ensembling import choose_labelled, train_temporal_ensembling
 from mistakes_lib.training import train
@@ -110,6 +113,13 @@ class Run:
         """What to print beside every number: network and data."""
         return f"{self.info['title']} on {self.info['data']['description']}"
 
+    @property
+    def family(self):
+        """The paper's kind of classifier: "densenet_bc", "wide_resnet" or "semi_supervised"."""
+        if self.experiment.labels_per_class is not None:
+            return "semi_supervised"
+        return self.experiment.architecture["name"]
+
     @cached_property
     def experiment(self):
         """The :class:`~mistakes_lib.experiment.Experiment` that made it."""
@@ -149,10 +159,7 @@ class Run:
 
         What needs labels of training features takes no others either.
         """
-        if self.experiment.labels_per_class is None:
-            return np.ones(self.info["data"]["counts"]["train"], dtype=bool)
-        labels = self.features("train").labels
-        return choose_labelled(labels, self.experiment.labels_per_class, seed=self.experiment.seed)
+        return _labelled(self.experiment, self.features("train").labels)
 
     def attack(self, name, eps):
         """FeatureSet of the adversarial images, with the labels of the originals.
@@ -195,13 +202,69 @@ class Run:
             n_components: number of mixture components K.
             seed: seed of the fit; the run's own by default.
             progress: show the EM iterations of a new fit.
+
+        Raises:
+            FileNotFoundError: it has none, and was published without its training features.
         """
         seed = self.experiment.seed if seed is None else seed
         name = f"density/gmm-{n_components}.safetensors"
         if seed == self.experiment.seed and name in self.info["files"]:
             return DiagonalGMM.load(self.file(name))
+        if not self.has_training_features:
+            held = ", ".join(map(str, self.experiment.mixtures))
+            raise FileNotFoundError(
+                f"run {self.name} was published without its training features: it has mixtures of "
+                f"{held} components with seed {self.experiment.seed}, and no other can be fitted"
+            )
         gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
+
+    @property
+    def has_training_features(self):
+        """Whether densities and detectors can be fitted anew; published runs may lack them."""
+        return "features/train.safetensors" in self.info["files"]
+
+    def scorers(self, n_components, *, seed=None):
+        """The usual detectors of this run: its own, or fitted now if it has none.
+
+        Args:
+            n_components: number of mixture components K.
+            seed: seed of the fits; the run's own by default.
+
+        Returns:
+            dict of name → fitted scorer, as :func:`~mistakes_lib.comparison.usual_scorers` names
+            them. Nearest neighbors are those among the training features: a run without these
+            lacks that method.
+        """
+        seed = self.experiment.seed if seed is None else seed
+        validation = self.features("validation")
+        train = self.features("train") if self.has_training_features else None
+        scorers = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
+        if train is None:
+            scorers = {name: each for name, each in scorers.items() if not each.keeps_inputs}
+        for name, scorer in scorers.items():
+            file = _scorer_file(scorer)
+            if seed == self.experiment.seed and file in self.info["files"]:
+                scorers[name] = Scorer.load(self.file(file))
+            elif scorer.fits_on == "validation" or isinstance(scorer, LogLikelihood):
+                scorer.fit(validation)  # a fitted density learns nothing more
+            else:
+                fit_scorer(scorer, train, validation, labelled=self.labelled())
+        return scorers
+
+    def siblings(self, n_components):
+        """The runs beside this one with the same data set and seed: other classifiers.
+
+        Args:
+            n_components: leave out runs that neither hold such a mixture nor can fit one.
+
+        Returns:
+            list of Run in the order of their names, this one first.
+        """
+        others = sorted(self.path.parents[1].glob(f"*/{self.path.name}/run.json"))
+        runs = [self, *(Run(file.parent) for file in others if file.parent != self.path)]
+        file = f"density/gmm-{n_components}.safetensors"
+        return [r for r in runs if r.has_training_features or file in r.info["files"]]
 
     def figure(self, name):
         """Path of a figure that was drawn when the images were at hand."""
@@ -235,6 +298,7 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
             stages.attacks()
             stages.ood()
             stages.densities()
+            stages.scorers()
             stages.examples()
             stages.finish()
     return Run(stages.folder)
@@ -502,6 +566,30 @@ class _Stages:
             inputs = [self._sha("features/train.safetensors"), n_components, self.experiment.seed]
             self._stage(f"density/gmm-{n_components}.safetensors", inputs, compute)
 
+    def scorers(self):
+        """Fit those detectors that learn from training features, for each of the mixtures."""
+        classes = len(self.images(self.experiment.data_set, "test").classes)
+        splits = ("train", "validation")
+        inputs = [self._sha(f"features/{split}.safetensors") for split in splits]
+        files = {}
+        for n_components in self.experiment.mixtures:
+            density = DiagonalGMM(n_components, random_state=self.experiment.seed)
+            for scorer in usual_scorers(density, classes).values():
+                if file := _scorer_file(scorer):
+                    files[file] = scorer
+        for file, scorer in files.items():
+
+            def compute(path, scorer=scorer):
+                train, validation = (
+                    FeatureSet.load(self.folder / f"features/{split}.safetensors")
+                    for split in splits
+                )
+                labelled = _labelled(self.experiment, train.labels)
+                fit_scorer(scorer, train, validation, labelled=labelled).save(path)
+                return {}
+
+            self._stage(file, [*inputs, repr(scorer)], compute)
+
     def examples(self):
         """Draw Fig. 1's counterpart now, while the images are at hand: no run keeps images."""
         own = self.experiment
@@ -580,6 +668,22 @@ def _example_columns(classifier, train_set, test, folder, rows=8, eps=0.1):
         .astype(np.uint8),
         "misclassified test": np.stack([test.images[m[0]] if len(m) else blank for m in mistakes]),
     }
+
+
+def _labelled(experiment, labels):
+    """The rows whose labels the training saw, bool (n,), of the training labels (n,)."""
+    if experiment.labels_per_class is None:
+        return np.ones(len(labels), dtype=bool)
+    return choose_labelled(labels, experiment.labels_per_class, seed=experiment.seed)
+
+
+def _scorer_file(scorer):
+    """Where a run keeps a fitted detector; None for one that has a density's file already, is
+    fitted on little, or is as large as the training features."""
+    if isinstance(scorer, LogLikelihood) or scorer.keeps_inputs or scorer.fits_on != "train":
+        return None
+    size = f"-{scorer.n_components}" if hasattr(scorer, "n_components") else ""
+    return f"scorers/{re.sub(r'[^a-z]+', '-', scorer.name.lower())}{size}.safetensors"
 
 
 # --- classifiers on disk, provenance -----------------------------------------------------------

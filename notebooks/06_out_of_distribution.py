@@ -35,18 +35,17 @@ from IPython.display import Markdown
 
 from mistakes_lib import (
     as_evidence,
+    auroc_table,
     clear_differences,
     detection_table,
-    fit_scorers,
     load_run,
     plotting,
     score_pairs,
 )
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
-train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
-gmm, labelled = source.density(n_components, seed=seed), source.labelled()
-scorers = fit_scorers(train, validation, gmm, labelled=labelled)
+test = source.features("test")
+scorers = source.scorers(n_components, seed=seed)
 ours = f"GMM-{n_components}"
 pairs = {name: score_pairs(scorers, test, source.ood(name)) for name in source.ood_sets}
 tables = {
@@ -94,7 +93,7 @@ for name, batch in sets.items():
 # ## Likelihood of their features
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
-dimension = train.features.shape[1]
+dimension = test.features.shape[1]
 figure, ax = plotting.new_figure(width=7)
 groups = {name: scorers[ours].score(batch) / dimension for name, batch in sets.items()}
 _ = plotting.likelihood_histograms(ax, groups)
@@ -121,6 +120,21 @@ for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
 
 # %%
 pd.DataFrame({name: table.FPR95 for name, table in tables.items()}).round(3)
+
+# %% [markdown]
+# ## Classifiers side by side
+#
+# Tables 1 and 2 have a block for each kind of classifier. Here are all published ones with these
+# images.
+
+# %%
+sides = {}
+for each in source.siblings(n_components):
+    own, inputs = each.scorers(n_components, seed=seed), each.features("test")
+    for name in each.ood_sets:
+        side = auroc_table(score_pairs(own, inputs, each.ood(name)), confidence=confidence)
+        sides[each.info["title"], name] = side.AUROC
+pd.DataFrame(sides).round(3)
 
 # %% [markdown]
 # SVHN, in the paper's tables, is not at hand for this run; nor is the paper's PixelCNN.
@@ -152,7 +166,7 @@ print(as_evidence({"ood": evidence}))
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-usual = np.linalg.norm(train.features, axis=1).mean()
+usual = np.linalg.norm(source.features("validation").features, axis=1).mean()
 scores = {n: -np.abs(np.linalg.norm(b.features, axis=1) - usual) for n, b in sets.items()}
 for name in source.ood_sets:
     labels = np.r_[np.ones(len(test)), np.zeros(len(scores[name]))]
@@ -175,7 +189,7 @@ for name in source.ood_sets:
 # %%
 from mistakes_lib import LogLikelihood
 
-small = LogLikelihood(source.density(max(1, n_components // 10), seed=seed)).fit(train)
+small = LogLikelihood(source.density(max(1, n_components // 10), seed=seed))
 for name in source.ood_sets:
     pair = score_pairs({"small": small}, test, source.ood(name))
     value = detection_table(pair, random_state=seed).AUROC["small"]

@@ -40,7 +40,8 @@ RIGHT = {
         "beats": {"calibrated": 8, "max_softmax": 8, "mahalanobis": 1, "zheng_hong": 0},
         "loses": {"calibrated": 0, "max_softmax": 0, "mahalanobis": 0, "zheng_hong": 0},
     },
-    "semi_supervised": {"weak": {"beats": 3, "loses": 0}, "mistakes": MIDDLE},
+    "semi_supervised": {"ours": MIDDLE},
+    "few_labels": {"beats": 3, "loses": 0},
     "ood": {
         "settings": 3,
         "beats": {"calibrated": 3, "mahalanobis": 1},
@@ -91,8 +92,8 @@ FLIPS = {
         {"adversarial.loses.zheng_hong": 8},
         {"adversarial.loses.mahalanobis": 1},
     ),
-    "mixture-best-with-few-labels": ({"semi_supervised.weak.loses": 1}, None),
-    "works-with-few-labels": ({"semi_supervised.mistakes": CHANCE}, None),
+    "mixture-best-with-few-labels": ({"few_labels.loses": 1}, None),
+    "works-with-few-labels": ({"semi_supervised.ours": CHANCE}, None),
     "mixture-beats-calibrated-on-strange-images": (
         {"ood.beats.calibrated": 1, "ood.loses.calibrated": 2},
         {"ood.beats.calibrated": 2},

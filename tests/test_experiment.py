@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mistakes_lib.experiment import Experiment, load_experiment
+from mistakes_lib.experiment import Experiment, load_experiment, load_experiments
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
@@ -252,6 +252,15 @@ def test_a_mistake_is_one_clear_line(write, parameters, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_experiment(write(parameters))
     assert "\n" not in str(caught.value)
+
+
+def test_all_experiments_are_the_files_own_and_its_other_presets(write):
+    path = write(WITH_PRESETS)
+    first, second = load_experiments(path)
+    assert (first, second) == (load_experiment(path), load_experiment(path, preset="second"))
+    assert load_experiments(write(SMALL)) == [load_experiment(write(SMALL))]
+    names = ["densenet_bc_16_8", "wrn_10_1", "te_wrn_10_1"]
+    assert [each.classifier for each in load_experiments("quick")] == names
 
 
 def test_an_unknown_preset_names_the_nearest(write):

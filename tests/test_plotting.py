@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mistakes_lib import plotting
+from mistakes_lib.evaluation import risk_coverage
 
 RNG = np.random.default_rng(0)
 PAIRS = {name: (RNG.normal(1, size=80), RNG.normal(size=40)) for name in ("one", "two")}
@@ -60,6 +61,14 @@ def test_precision_recall_legend_holds_the_average_precision(ax):
     for entry, (name, pair) in zip(legend(ax), PAIRS.items(), strict=False):
         assert entry == f"{name} ({average_precision_score(*failures(*pair)):.3f})"
     assert legend(ax)[-1] == "chance (0.333)"
+
+
+def test_risk_coverage_legend_holds_the_area(ax):
+    curves = {name: risk_coverage(np.r_[pair], np.arange(120) < 80) for name, pair in PAIRS.items()}
+    plotting.risk_coverage_curves(ax, curves)
+    assert legend(ax) == [f"{name} ({curve.aurc:.4f})" for name, curve in curves.items()]
+    for line, curve in zip(ax.lines, curves.values(), strict=True):
+        np.testing.assert_array_equal(line.get_data(), [curve.coverage, curve.risk])
 
 
 def test_more_methods_than_colours_still_have_a_line_each(ax):

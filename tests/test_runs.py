@@ -15,6 +15,7 @@ from PIL import Image
 
 import mistakes_lib.runs
 from mistakes_lib.attacks import bim, fgsm
+from mistakes_lib.comparison import fit_scorers
 from mistakes_lib.data import load_dataset
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import Experiment
@@ -36,12 +37,17 @@ EXPERIMENT = Experiment(
 )
 FEATURES = {f"features/{split}.safetensors" for split in ("train", "validation", "test")}
 ATTACKS = {f"attacks/{name}-{level}.safetensors" for name in ("fgsm", "bim") for level in (8, 32)}
+SCORERS = {
+    f"scorers/{name}.safetensors"
+    for name in ("mahalanobis", "relative-mahalanobis", "vim", "zheng-hong-1")
+}
 STAGES = {
     "classifier.safetensors",
     *FEATURES,
     *ATTACKS,
     "ood/photo_patches.safetensors",
     "density/gmm-2.safetensors",
+    *SCORERS,
     "figures/examples.png",
 }
 RECORDS = {"run.json", "stages.json"}
@@ -197,6 +203,50 @@ def test_a_density_is_the_runs_own_or_fitted_now(run):
     assert contents(run.path.parents[2]).keys() == STAGES | RECORDS, "nothing is written"
 
 
+def without_training_features(root, name=EXPERIMENT.name):
+    """Let a run be one that was published without its training features."""
+    path = root / name / "run.json"
+    info = json.loads(path.read_text())
+    del info["files"]["features/train.safetensors"]
+    path.write_text(json.dumps(info))
+    (root / name / "features/train.safetensors").unlink()
+    return load_run(root / name)
+
+
+@pytest.mark.parametrize(("n_components", "seed"), [(2, None), (2, 1), (3, None)])
+def test_the_scorers_are_those_fitted_on_the_runs_features(run, n_components, seed):
+    train, validation, test = (run.features(s) for s in ("train", "validation", "test"))
+    density = DiagonalGMM(n_components, random_state=seed or 0, device="cpu")
+    expected = fit_scorers(train, validation, density)
+    scorers = run.scorers(n_components, seed=seed)
+    assert list(scorers) == list(expected)
+    for name, scorer in scorers.items():
+        np.testing.assert_allclose(scorer.score(test), expected[name].score(test), rtol=1e-9)
+
+
+def test_without_training_features_a_run_scores_by_what_it_holds(run, root):
+    bare, test = without_training_features(root), run.features("test")
+    scorers = run.scorers(2)
+    del scorers["Nearest neighbors"]
+    assert list(bare.scorers(2)) == list(scorers)
+    for name, scorer in bare.scorers(2).items():
+        np.testing.assert_array_equal(scorer.score(test), scorers[name].score(test))
+    for options in ({"n_components": 3}, {"n_components": 2, "seed": 1}):
+        with pytest.raises(FileNotFoundError, match="without its training features: it has mixtu"):
+            bare.scorers(**options)
+
+
+def test_siblings_are_the_other_classifiers_of_the_same_images(root):
+    own = root / EXPERIMENT.name
+    for name in ("digits/wider/seed0", "digits/tiny/seed1", "other/tiny/seed0"):
+        shutil.copytree(own, root / name)
+    names = [sibling.name for sibling in load_run(root / "digits/wider/seed0").siblings(2)]
+    assert names == ["digits/wider/seed0", "digits/tiny/seed0"]
+    without_training_features(root)
+    assert len(load_run(root / "digits/wider/seed0").siblings(2)) == 2
+    assert len(load_run(root / "digits/wider/seed0").siblings(3)) == 1, "tiny can't fit it"
+
+
 def test_the_figure_is_a_picture(run):
     assert run.figure("examples").read_bytes().startswith(b"\x89PNG")
 
@@ -291,6 +341,7 @@ READERS = {
     "attacks/bim-8.safetensors": lambda run: run.attack("bim", 8 / 255),
     "ood/photo_patches.safetensors": lambda run: run.ood("photo_patches"),
     "density/gmm-2.safetensors": lambda run: run.density(2),
+    "scorers/vim.safetensors": lambda run: run.scorers(2),
     "figures/examples.png": lambda run: run.figure("examples"),
 }
 
@@ -602,6 +653,7 @@ def test_a_semi_supervised_run_knows_whose_labels_it_saw(tmp_path, run):
     again = train_run(other, root=tmp_path, device="cpu", progress=False)
     assert again.info["files"] != semi.info["files"], "other ensembling, another training"
     assert run.labelled().all() and len(run.labelled()) == len(run.features("train"))
+    assert (semi.family, run.family) == ("semi_supervised", "densenet_bc")
 
 
 def test_the_checkpoint_of_another_training_is_left_alone(root):

@@ -25,7 +25,9 @@ class Scorer(BaseEstimator):
             order in which ``_fit`` and ``_score`` take them.
         class_agnostic: it looks at no classes at all, neither labels nor logits (§1).
         needs_labels: ``fit`` needs the labels of its FeatureSet.
-        fits_on: "train" or "validation", the split to give to ``fit``.
+        fits_on: "train" or "validation", the split to give to ``fit``; what learns nothing takes
+            the smaller one.
+        keeps_inputs: what it learns holds every input of ``fit``.
     """
 
     name = None
@@ -33,6 +35,7 @@ class Scorer(BaseEstimator):
     class_agnostic = False
     needs_labels = False
     fits_on = "train"
+    keeps_inputs = False
 
     def fit(self, train):
         """Learn from a FeatureSet of the split named by ``fits_on``.

@@ -136,6 +136,7 @@ class NearestNeighbors(Scorer):
 
     name = "Nearest neighbors"
     class_agnostic = True
+    keeps_inputs = True
 
     def __init__(self, k=50):
         self.k = k

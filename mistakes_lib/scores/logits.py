@@ -32,6 +32,7 @@ class MaxSoftmax(Scorer):
 
     name = "Max softmax"
     reads = ("logits",)
+    fits_on = "validation"
 
     def _score(self, logits):
         return _max_softmax(logits.astype(np.float64))
@@ -53,6 +54,7 @@ class MaxLogit(Scorer):
 
     name = "Max logit"
     reads = ("logits",)
+    fits_on = "validation"
 
     def _score(self, logits):
         return logits.max(axis=1)
@@ -77,6 +79,7 @@ class Energy(Scorer):
 
     name = "Energy"
     reads = ("logits",)
+    fits_on = "validation"
 
     def __init__(self, temperature=1.0):
         self.temperature = temperature

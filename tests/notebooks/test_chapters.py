@@ -21,7 +21,7 @@ from book.build import (
     parameters_file,
     read_source,
 )
-from mistakes_lib.experiment import load_experiment
+from mistakes_lib.experiment import load_experiments
 from mistakes_lib.runs import make_run
 
 SOURCES = chapter_sources()
@@ -101,9 +101,10 @@ def test_published_parameters_are_the_chapters_defaults(declared):
 
 @pytest.fixture(scope="module")
 def quick_runs(tmp_path_factory):
-    """A folder for the executed chapters, and the run that they read, trained from scratch."""
+    """A folder for the executed chapters, and the runs that they read, trained from scratch."""
     folder = tmp_path_factory.mktemp("quick")
-    make_run(load_experiment(parameters_file("quick")), root=folder / "runs", progress=False)
+    for experiment in load_experiments(parameters_file("quick")):
+        make_run(experiment, root=folder / "runs", progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MISTAKES_RUNS", str(folder / "runs"))
         yield folder
