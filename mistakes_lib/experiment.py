@@ -9,12 +9,14 @@ import yaml
 
 from mistakes_lib.classifiers import ARCHITECTURES
 from mistakes_lib.data import DATASETS
+from mistakes_lib.density import FeatureMAF, FeatureVAE
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
-__all__ = ["Experiment", "load_experiment", "load_experiments"]
+__all__ = ["AdaptiveAttack", "Experiment", "load_experiment", "load_experiments"]
 
 ATTACKS = ("fgsm", "bim")
+DEEP_DENSITIES = {"vae": FeatureVAE, "maf": FeatureMAF}
 PARAMETERS = Path(__file__).resolve().parents[1] / "notebooks" / "parameters"  # the book's own
 
 NETWORK_SETTINGS = {
@@ -25,6 +27,39 @@ NETWORK_SETTINGS = {
     "dropout": "dropout",
     "last_activation": "last activation",
 }
+
+
+@dataclass(frozen=True)
+class AdaptiveAttack:
+    """The attacker who knows the detector: :func:`~mistakes_lib.attacks.adaptive_bim`.
+
+    Args:
+        eps_level: L∞ radius in units of 1/255.
+        n_components: of the mixture that is climbed, one of the run's ``mixtures``.
+        weights: of its log-likelihood beside the loss; 0 is BIM.
+        images: how many of the run's attacked images, the first ones.
+        iterations: gradient steps.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    eps_level: float = 8
+    n_components: int = 1000
+    weights: tuple = (0, 0.1, 1, 10)
+    images: int = 300
+    iterations: int = 30
+
+    def __post_init__(self):
+        object.__setattr__(self, "weights", tuple(self.weights))
+        for name, ok in {
+            "eps_level": 0 < self.eps_level <= 255,
+            "weights": all(weight >= 0 for weight in self.weights),
+            "images": self.images >= 1,
+            "iterations": self.iterations >= 1,
+        }.items():
+            if not ok:
+                raise ValueError(f"adaptive: {name} = {getattr(self, name)!r} is out of range")
 
 
 @dataclass(frozen=True)
@@ -47,9 +82,12 @@ class Experiment:
         attack_images: how many test images are attacked.
         ood: name of each out-of-distribution set → how many of its images are used at most.
         mixtures: numbers of mixture components K to fit and keep.
+        deep_densities: "vae", "maf" → arguments of :class:`~mistakes_lib.density.FeatureVAE` and
+            :class:`~mistakes_lib.density.FeatureMAF`, to fit and keep.
+        adaptive: :class:`AdaptiveAttack`, or None.
 
     Raises:
-        ValueError: an unknown data set or attack, or a number out of its range.
+        ValueError: an unknown data set, attack or density, or a number out of its range.
     """
 
     data_set: str
@@ -64,6 +102,8 @@ class Experiment:
     attack_images: int = 2000
     ood: dict = field(default_factory=dict)
     mixtures: tuple = (100,)
+    deep_densities: dict = field(default_factory=dict)
+    adaptive: AdaptiveAttack | None = None
 
     def __post_init__(self):
         for name in ("attacks", "eps_levels", "mixtures"):
@@ -72,7 +112,7 @@ class Experiment:
             raise ValueError("ensembling needs labels_per_class: how many labels of each class")
         if self.labels_per_class is not None and self.ensembling is None:
             object.__setattr__(self, "ensembling", TemporalEnsembling())
-        for name in ("architecture", "ood"):
+        for name in ("architecture", "ood", "deep_densities"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} must be a mapping, got {getattr(self, name)!r}")
         for data_set in (self.data_set, *self.ood):
@@ -81,6 +121,13 @@ class Experiment:
         unknown = set(self.attacks) - set(ATTACKS)
         if unknown:
             raise ValueError(f"unknown attack {sorted(unknown)[0]!r}: choose from {ATTACKS}")
+        for name, arguments in self.deep_densities.items():
+            _check_density(name, arguments)
+        if self.adaptive is not None and self.adaptive.n_components not in self.mixtures:
+            raise ValueError(
+                f"adaptive: n_components must be one of the mixtures {self.mixtures}, "
+                f"got {self.adaptive.n_components}"
+            )
         if any(level <= 0 or level > 255 for level in self.eps_levels):
             raise ValueError(f"eps_levels must lie in (0, 255], got {self.eps_levels}")
         for name, counts in {
@@ -110,7 +157,9 @@ class Experiment:
         values = dict(values)
         recipe, ensembling = Recipe(**values.pop("recipe")), values.pop("ensembling", None)
         ensembling = ensembling and TemporalEnsembling(**ensembling)
-        return cls(recipe=recipe, ensembling=ensembling, **values)
+        adaptive = values.pop("adaptive", None)
+        adaptive = adaptive and AdaptiveAttack(**adaptive)
+        return cls(recipe=recipe, ensembling=ensembling, adaptive=adaptive, **values)
 
     def settings(self):
         """How the classifier is made and trained, name → value, as Appendix C's list has it."""
@@ -164,10 +213,11 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         raise ValueError(f"{path} has no preset {preset!r}{_nearest(preset, presets)}")
     section |= _mapping(presets, section.get("classifier"), f"{path}: presets")
     where = f"{path}: experiment"
-    recipe, ensembling = (_mapping(section, name, where) for name in ("recipe", "ensembling"))
+    parts = {"recipe": Recipe, "ensembling": TemporalEnsembling, "adaptive": AdaptiveAttack}
+    recipe, ensembling, adaptive = (_mapping(section, name, where) for name in parts)
     _check_keys(section, Experiment, where)
-    _check_keys(recipe, Recipe, f"{where}.recipe")
-    _check_keys(ensembling, TemporalEnsembling, f"{where}.ensembling")
+    for part, (name, kind) in zip((recipe, ensembling, adaptive), parts.items(), strict=True):
+        _check_keys(part, kind, f"{where}.{name}")
     missing = {"data_set", "classifier", "architecture"} - set(section)
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
@@ -175,6 +225,7 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         recipe = Recipe(**recipe | ({} if precision is None else {"precision": precision}))
         section["recipe"] = recipe if epochs is None else recipe.shortened(epochs)
         section["ensembling"] = TemporalEnsembling(**ensembling) if ensembling else None
+        section["adaptive"] = AdaptiveAttack(**adaptive) if adaptive else None
         return Experiment(**section)
     except TypeError as error:
         raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
@@ -226,7 +277,20 @@ def _mapping(parent, name, where):
 
 
 def _check_keys(mapping, dataclass_type, where):
-    known = [f.name for f in fields(dataclass_type)]
+    _check_names(mapping, [f.name for f in fields(dataclass_type)], where)
+
+
+def _check_density(name, arguments):
+    """Refuse an unknown deep density, or arguments that it does not take."""
+    if name not in DEEP_DENSITIES:
+        raise ValueError(f"unknown density {name!r}{_nearest(name, DEEP_DENSITIES)}")
+    known = set(DEEP_DENSITIES[name]().get_params()) - {"random_state", "device", "verbose"}
+    if not isinstance(arguments, dict):
+        raise ValueError(f"deep_densities.{name} must be a mapping, got {arguments!r}")
+    _check_names(arguments, sorted(known), f"deep_densities.{name}")
+
+
+def _check_names(mapping, known, where):
     for key in mapping:
         if key not in known:
             raise ValueError(f"{where} has an unknown key {key!r}{_nearest(key, known)}")

@@ -21,6 +21,7 @@ __all__ = [
 
 PALETTE = sns.color_palette("colorblind")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend that hides no curve
 
 
 def new_figure(columns=1, rows=1, *, width=4.6, height=3.4, **kwargs):
@@ -121,7 +122,7 @@ def precision_recall_curves(ax, groups):
     share = positive.mean()
     ax.axhline(share, color="0.6", linewidth=0.8, label=f"chance ({share:.3f})")
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-    ax.legend(title="method (AUPR)", frameon=False, fontsize="small", loc="upper right")
+    ax.legend(title="method (AUPR)", frameon=False, fontsize="small", **BESIDE)
     return ax
 
 
@@ -139,8 +140,7 @@ def risk_coverage_curves(ax, curves):
         style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)]}
         ax.plot(curve.coverage, curve.risk, label=f"{label} ({curve.aurc:.4f})", **style)
     ax.set(xlabel="coverage", ylabel="risk (error rate among kept)", xlim=(0, 1), ylim=(0, None))
-    place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    ax.legend(title="method (AURC)", frameon=False, fontsize="small", **place)
+    ax.legend(title="method (AURC)", frameon=False, fontsize="small", **BESIDE)
     return ax
 
 

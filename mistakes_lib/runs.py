@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from mistakes_lib import plotting, processes
-from mistakes_lib.attacks import bim, fgsm
+from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.comparison import fit_scorer, usual_scorers
 from mistakes_lib.data import SPLITS, load_dataset
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.experiment import Experiment
+from mistakes_lib.experiment import DEEP_DENSITIES, Experiment
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.scores import LogLikelihood, Scorer
 from mistakes_lib.storage import atomic_write, load_arrays, save_arrays, sha256_of
@@ -176,6 +176,15 @@ class Run:
             )
         return FeatureSet.load(self.file(f"attacks/{name}-{level}.safetensors"))
 
+    def adaptive_attack(self, weight):
+        """FeatureSet of the images attacked by one who knows the detector, with their labels.
+
+        Args:
+            weight: of the log-likelihood, one of ``experiment.adaptive.weights``; the images are
+                the first ones of :attr:`attacked`.
+        """
+        return FeatureSet.load(self.file(_adaptive_file(weight)))
+
     @property
     def eps_levels(self):
         """L∞ radii of the run's attacks in units of 1/255, ascending."""
@@ -218,6 +227,13 @@ class Run:
             )
         gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
+
+    def deep_densities(self):
+        """The run's other densities of the training features, "VAE" or "MAF" → fitted density."""
+        return {
+            name.upper(): DEEP_DENSITIES[name].load(self.file(f"density/{name}.safetensors"))
+            for name in self.experiment.deep_densities
+        }
 
     @property
     def has_training_features(self):
@@ -298,7 +314,9 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
             stages.attacks()
             stages.ood()
             stages.densities()
+            stages.deep_densities()
             stages.scorers()
+            stages.adaptive_attack()
             stages.examples()
             stages.finish()
     return Run(stages.folder)
@@ -566,6 +584,51 @@ class _Stages:
             inputs = [self._sha("features/train.safetensors"), n_components, self.experiment.seed]
             self._stage(f"density/gmm-{n_components}.safetensors", inputs, compute)
 
+    def deep_densities(self):
+        for name, arguments in self.experiment.deep_densities.items():
+
+            def compute(path, name=name, arguments=arguments):
+                features = FeatureSet.load(self.folder / "features/train.safetensors").features
+                density = DEEP_DENSITIES[name](
+                    **arguments,
+                    random_state=self.experiment.seed,
+                    device=self.device,
+                    verbose=int(self.progress),
+                )
+                density.fit(features).set_params(verbose=0).save(path)
+                return {"epochs": len(density.losses_)}
+
+            inputs = [self._sha("features/train.safetensors"), arguments, self.experiment.seed]
+            self._stage(f"density/{name}.safetensors", inputs, compute)
+
+    def adaptive_attack(self):
+        """Attack the classifier and the mixture at once, for each weight of the second."""
+        own = self.experiment.adaptive
+        if own is None:
+            return
+        test = self.images(self.experiment.data_set, "test")[self.attacked_rows[: own.images]]
+        mixture = f"density/gmm-{own.n_components}.safetensors"
+        for weight in own.weights:
+
+            def compute(path, weight=weight):
+                adversarial = adaptive_bim(
+                    self.classifier,
+                    DiagonalGMM.load(self.folder / mixture),
+                    torch.from_numpy(test.images).float() / 255,
+                    test.labels,
+                    own.eps_level / 255,
+                    weight=weight,
+                    iterations=own.iterations,
+                    device=self.device,
+                    progress=self.progress,
+                )
+                batch = self._extract(path, adversarial, test.labels)
+                return {"accuracy": batch.accuracy, "count": len(batch)}
+
+            inputs = [self._sha("classifier.safetensors"), self._sha(mixture), test.fingerprint]
+            inputs += [own.eps_level, own.iterations, weight]
+            self._stage(_adaptive_file(weight), inputs, compute)
+
     def scorers(self):
         """Fit those detectors that learn from training features, for each of the mixtures."""
         classes = len(self.images(self.experiment.data_set, "test").classes)
@@ -675,6 +738,10 @@ def _labelled(experiment, labels):
     if experiment.labels_per_class is None:
         return np.ones(len(labels), dtype=bool)
     return choose_labelled(labels, experiment.labels_per_class, seed=experiment.seed)
+
+
+def _adaptive_file(weight):
+    return f"attacks/adaptive-{weight:g}.safetensors"
 
 
 def _scorer_file(scorer):

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mistakes_lib.runs
-from mistakes_lib.attacks import bim, fgsm
+from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.comparison import fit_scorers
 from mistakes_lib.data import load_dataset
-from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.experiment import Experiment
+from mistakes_lib.density import DiagonalGMM, FeatureVAE
+from mistakes_lib.experiment import AdaptiveAttack, Experiment
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.runs import Run, load_run, make_run, runs_root, train_run
 from mistakes_lib.storage import save_arrays, sha256_of
@@ -34,9 +35,12 @@ EXPERIMENT = Experiment(
     attack_images=12,
     ood={"photo_patches": 15},
     mixtures=(2,),
+    deep_densities={"vae": {"hidden": 4, "latent": 2, "epochs": 2, "importance_samples": 8}},
+    adaptive=AdaptiveAttack(eps_level=32, n_components=2, weights=(0, 2.5), images=5, iterations=3),
 )
 FEATURES = {f"features/{split}.safetensors" for split in ("train", "validation", "test")}
 ATTACKS = {f"attacks/{name}-{level}.safetensors" for name in ("fgsm", "bim") for level in (8, 32)}
+ADAPTIVE = {"attacks/adaptive-0.safetensors", "attacks/adaptive-2.5.safetensors"}
 SCORERS = {
     f"scorers/{name}.safetensors"
     for name in ("mahalanobis", "relative-mahalanobis", "vim", "zheng-hong-1")
@@ -45,8 +49,10 @@ STAGES = {
     "classifier.safetensors",
     *FEATURES,
     *ATTACKS,
+    *ADAPTIVE,
     "ood/photo_patches.safetensors",
     "density/gmm-2.safetensors",
+    "density/vae.safetensors",
     *SCORERS,
     "figures/examples.png",
 }
@@ -149,7 +155,10 @@ def test_run_json_says_what_the_run_is(run):
     assert [epoch["epoch"] for epoch in info["training"]["history"]] == [1, 2]
     assert info["environment"]["torch"] == version("torch")
     assert run.ood_sets == {"photo_patches": load_dataset("photo_patches").description}
-    assert list(info["attack_accuracy"]) == ["fgsm-8", "fgsm-32", "bim-8", "bim-32"]
+    assert list(info["attack_accuracy"]) == [
+        *("fgsm-8", "fgsm-32", "bim-8", "bim-32"),
+        *("adaptive-0", "adaptive-2.5"),
+    ]
 
 
 def test_the_stored_classifier_gives_the_stored_features(run):
@@ -201,6 +210,31 @@ def test_a_density_is_the_runs_own_or_fitted_now(run):
         density = run.density(n_components, seed=seed)
         np.testing.assert_allclose(density.score_samples(test), expected.score_samples(test))
     assert contents(run.path.parents[2]).keys() == STAGES | RECORDS, "nothing is written"
+
+
+def test_deep_densities_are_fitted_with_the_experiments_arguments(run):
+    arguments = EXPERIMENT.deep_densities["vae"]
+    fresh = FeatureVAE(**arguments, random_state=0, device="cpu")
+    fresh.fit(run.features("train").features)
+    test = run.features("test").features
+    (vae,) = run.deep_densities().values()
+    np.testing.assert_allclose(vae.score_samples(test), fresh.score_samples(test))
+    assert list(run.deep_densities()) == ["VAE"]
+
+
+@pytest.mark.parametrize("weight", [0, 2.5])
+def test_the_adaptive_attack_climbs_the_runs_mixture(run, weight):
+    rows = run.attacked[:5]
+    images = torch.from_numpy(digits().images[rows]).float() / 255
+    labels, classifier = digits().labels[rows], run.classifier()
+    options = {"weight": weight, "iterations": 3, "device": "cpu"}
+    expected = adaptive_bim(classifier, run.density(2), images, labels, 32 / 255, **options)
+    stored = run.adaptive_attack(weight)
+    again = extract_features(classifier, expected, device="cpu")
+    np.testing.assert_allclose(stored.logits, again.logits, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(stored.labels, labels)
+    with pytest.raises(FileNotFoundError, match="has no attacks/adaptive-7"):
+        run.adaptive_attack(7)
 
 
 def without_training_features(root, name=EXPERIMENT.name):
@@ -261,7 +295,9 @@ def test_what_the_run_has_not_is_said(run):
         (lambda: run.features("val"), "features/val"),
         (lambda: run.figure("roc"), "figures/roc"),
     ]:
-        with pytest.raises(FileNotFoundError, match=rf"has no {name}\..*; it has: attacks/bim-32"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"has no {name}\..*; it has: attacks/adaptive-0"
+        ):
             ask()
 
 
@@ -342,6 +378,8 @@ READERS = {
     "ood/photo_patches.safetensors": lambda run: run.ood("photo_patches"),
     "density/gmm-2.safetensors": lambda run: run.density(2),
     "scorers/vim.safetensors": lambda run: run.scorers(2),
+    "density/vae.safetensors": Run.deep_densities,
+    "attacks/adaptive-2.5.safetensors": lambda run: run.adaptive_attack(2.5),
     "figures/examples.png": lambda run: run.figure("examples"),
 }
 
@@ -414,7 +452,8 @@ def test_a_changed_parameter_recomputes_what_depends_on_it(root, tmp_path, chang
 def test_a_file_of_an_older_experiment_is_not_the_runs(root):
     """A mixture of the old classifier's features must not judge the new one's."""
     recipe = replace(EXPERIMENT.recipe, lr=0.1)
-    run = make(root, replace(EXPERIMENT, recipe=recipe, mixtures=(3,), eps_levels=(16,), ood={}))
+    less = {"mixtures": (3,), "adaptive": None, "eps_levels": (16,), "ood": {}}
+    run = make(root, replace(EXPERIMENT, recipe=recipe, **less))
     fresh = DiagonalGMM(2, random_state=0, device="cpu").fit(run.features("train").features)
     test = run.features("test").features
     np.testing.assert_allclose(run.density(2).score_samples(test), fresh.score_samples(test))
