@@ -14,13 +14,22 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from mistakes_lib.density.base import Density
+from mistakes_lib.density.em import (
+    Expectation,
+    Mixture,
+    maximise,
+    one_hot_statistics,
+    sum_statistics,
+    with_squares,
+)
 from mistakes_lib.features import resolve_device
 from mistakes_lib.validation import as_array
 
 __all__ = ["DiagonalGMM"]
 
 STARTS = ("k-means++", "kmeans", "random_from_data")
-BLOCK_BYTES = 64 * 2**20  # of responsibilities at a time: large enough for GEMM, small for caches
+BLOCK_BYTES = 32 * 2**20  # of float64 at a time: large enough for GEMM, small for caches
+SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so many random rows
 
 
 class DiagonalGMM(Density):
@@ -36,13 +45,13 @@ class DiagonalGMM(Density):
         max_iter: most EM iterations of one start.
         tol: EM has converged when the mean log-likelihood (nats per row) changes by less.
         reg_covar: added to every variance, in squared units of the features.
-        init_params: where EM starts: "k-means++" (rows that lie far apart, with their nearest
-            rows), "kmeans" (clusters of k-means) or "random_from_data" (K random rows, with
-            their nearest rows).
+        init_params: where EM starts: "k-means++" (rows that lie far apart, found among 10 K random
+            ones, with the rows nearest to each), "kmeans" (clusters of k-means) or
+            "random_from_data" (K random rows, with the rows nearest to each).
         n_init: number of starts; the best by log-likelihood is kept.
         weights_init, means_init, precisions_init: a start of your own, shapes (K,), (K, d), (K, d);
             replaces that part of ``init_params``.
-        batch_size: rows at a time; by default as many as fit 64 MiB of responsibilities.
+        batch_size: rows at a time; by default as many as fit 32 MiB of responsibilities.
         device: "auto", "cpu", "cuda", …
         random_state: seed of the start and of :meth:`sample`.
         verbose: 1 shows a progress bar over the iterations.
@@ -127,11 +136,11 @@ class DiagonalGMM(Density):
                 "pass at least as many rows, or ask for fewer components"
             )
         random_state = check_random_state(self.random_state)
-        centre = X.mean(axis=0, dtype=np.float64)  # (d,)
-        rows = torch.from_numpy(X - centre).to(resolve_device(self.device))  # float64 (n, d)
+        rows = _Rows(X, X.mean(axis=0, dtype=np.float64), resolve_device(self.device))
+        blocks = self._blocks(*X.shape)
+        starts = (self._start(rows, blocks, random_state) for _ in range(self.n_init))
         best = max(
-            (self._run(rows, self._start(rows, centre, random_state)) for _ in range(self.n_init)),
-            key=lambda run: run.bounds[-1],
+            (self._run(rows, blocks, start) for start in starts), key=lambda run: run.bounds[-1]
         )
         if not best.converged:
             warnings.warn(
@@ -141,7 +150,7 @@ class DiagonalGMM(Density):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self._set_mixture(best.mixture, centre)
+        self._set_mixture(best.mixture, rows.centre)
         self.converged_ = best.converged
         self.n_iter_ = len(best.bounds)
         self.lower_bounds_ = best.bounds
@@ -150,15 +159,15 @@ class DiagonalGMM(Density):
 
     def score_samples(self, X):
         """Log-likelihood of each row in nats, float64 (n,)."""
-        return self._by_block(X, lambda log_joint: log_joint.logsumexp(dim=1))
+        return self._by_block(X, Expectation.log_likelihood)
 
     def predict(self, X):
         """Most probable component of each row, int64 (n,)."""
-        return self._by_block(X, lambda log_joint: log_joint.argmax(dim=1))
+        return self._by_block(X, lambda step, rows: step.log_joint(rows).argmax(dim=1))
 
     def predict_proba(self, X):
         """Responsibility of each component for each row, float64 (n, K)."""
-        return self._by_block(X, lambda log_joint: log_joint.softmax(dim=1))
+        return self._by_block(X, lambda step, rows: step.log_joint(rows).softmax(dim=1))
 
     def log_prob(self, x):
         """Log-likelihood of each row as a differentiable torch function.
@@ -173,7 +182,7 @@ class DiagonalGMM(Density):
         mixture, centre = self._mixture()
         centre = torch.as_tensor(centre, dtype=x.dtype, device=x.device)
         weight, constant = (t.to(x) for t in mixture.log_joint_terms())
-        return _log_joint(x - centre, weight, constant).logsumexp(dim=1)
+        return torch.addmm(constant, with_squares(x - centre), weight).logsumexp(dim=1)
 
     def sample(self, n_samples=1):
         """Draw rows from the mixture.
@@ -225,13 +234,13 @@ class DiagonalGMM(Density):
         if self.init_params not in STARTS:
             raise ValueError(f"init_params must be one of {STARTS}, got {self.init_params!r}")
 
-    def _blocks(self, n, n_components):
-        size = self.batch_size or max(256, BLOCK_BYTES // (8 * n_components))
+    def _blocks(self, n, d):
+        size = self.batch_size or max(256, BLOCK_BYTES // (8 * max(self.n_components, 2 * d)))
         return [slice(start, start + size) for start in range(0, n, size)]
 
-    def _start(self, rows, centre, random_state):
+    def _start(self, rows, blocks, random_state):
         """The mixture before the first EM step, in centred coordinates."""
-        shape = (self.n_components, rows.shape[1])
+        shape = (self.n_components, len(rows.centre))
         weights = _given(self.weights_init, "weights_init", shape[:1])
         means = _given(self.means_init, "means_init", shape)
         precisions = _given(self.precisions_init, "precisions_init", shape)
@@ -242,62 +251,62 @@ class DiagonalGMM(Density):
 
         mixture = None
         if weights is None or means is None or precisions is None:
-            mixture = self._start_from_data(rows, random_state)
+            mixture = self._start_from_data(rows, blocks, random_state)
 
         def choose(own, found):
-            return torch.as_tensor(own).to(rows) if own is not None else found()
+            if own is None:
+                return found()
+            return torch.as_tensor(own, dtype=torch.float64, device=rows.device)
 
         return Mixture(
             choose(weights, lambda: mixture.weights),
-            choose(means - centre if means is not None else None, lambda: mixture.means),
+            choose(means - rows.centre if means is not None else None, lambda: mixture.means),
             choose(1 / precisions if precisions is not None else None, lambda: mixture.variances),
         )
 
-    def _start_from_data(self, rows, random_state):
+    def _start_from_data(self, rows, blocks, random_state):
         """Put each row wholly into one component and take the moments."""
-        data, k = rows.cpu().numpy(), self.n_components
+        k = self.n_components
         if self.init_params == "kmeans":
-            clusters = KMeans(k, n_init=1, random_state=random_state).fit(data).labels_
-            nearest = torch.from_numpy(clusters).long().to(rows.device)
+            k_means = KMeans(k, n_init=1, random_state=random_state)
+            nearest = torch.from_numpy(k_means.fit(rows.X - rows.centre).labels_).long()
+            nearest = nearest.to(rows.device)
         else:
-            if self.init_params == "k-means++":
-                _, seeds = kmeans_plusplus(data, k, random_state=random_state)
-            else:
-                seeds = random_state.choice(len(data), k, replace=False)
-            seeds = rows[torch.from_numpy(np.asarray(seeds)).to(rows.device)]  # (K, d)
-            nearest = torch.empty(len(rows), dtype=torch.long, device=rows.device)
-            for block in self._blocks(len(rows), k):
-                nearest[block] = torch.cdist(rows[block], seeds).argmin(dim=1)
-        counts, moments = _zeros(rows, k)
-        counts.index_add_(0, nearest, torch.ones_like(rows[:, 0]))
-        for block in self._blocks(len(rows), k):
-            moments.index_add_(0, nearest[block], _with_squares(rows[block]))
+            seeds = self._seeds(rows, random_state)  # (K, d)
+            nearest = torch.cat([torch.cdist(rows[b], seeds).argmin(dim=1) for b in blocks])
+        whole = sum_statistics(one_hot_statistics(rows[b], nearest[b], k) for b in blocks)
         # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
-        everywhere = Mixture(counts, torch.zeros_like(rows[:k]), rows.var(dim=0).expand(k, -1))
-        return _maximise(counts, moments, everywhere, self.reg_covar)
+        mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
+        spread = mean_of_squares.expand(k, -1)
+        everywhere = Mixture(whole.counts, torch.zeros_like(spread), spread)
+        return maximise(whole, everywhere, self.reg_covar)
 
-    def _run(self, rows, mixture):
+    def _seeds(self, rows, random_state):
+        """K different rows, float64 (K, d)."""
+        n, k = len(rows.X), self.n_components
+        if self.init_params == "random_from_data":
+            return rows[random_state.choice(n, k, replace=False)]
+        some = np.arange(n)
+        if n > SEEDING_ROWS * k:
+            some = random_state.choice(n, SEEDING_ROWS * k, replace=False)
+        few = rows[some].cpu().numpy()
+        _, seeds = kmeans_plusplus(few, k, random_state=random_state)
+        return rows[some[seeds]]
+
+    def _run(self, rows, blocks, mixture):
         """EM from one start until it converges."""
         bounds, change, converged = [], math.inf, False
         iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
                           disable=not self.verbose)  # fmt: skip
         for _ in iterations:
-            counts, moments = _zeros(rows, self.n_components)
-            weight, constant = mixture.log_joint_terms()
-            total = torch.zeros((), dtype=torch.float64, device=rows.device)
-            for block in self._blocks(len(rows), self.n_components):
-                stacked = _with_squares(rows[block])  # (b, 2d)
-                log_joint = torch.addmm(constant, stacked, weight)  # (b, K)
-                log_likelihood = log_joint.logsumexp(dim=1, keepdim=True)  # (b, 1)
-                responsibility = log_joint.sub_(log_likelihood).exp_()  # (b, K)
-                total += log_likelihood.sum()
-                counts += responsibility.sum(dim=0)
-                moments.addmm_(responsibility.T, stacked)  # (K, 2d)
-            mixture = _maximise(counts, moments, mixture, self.reg_covar)
-            bound = float(total) / len(rows)
+            step = Expectation(mixture)
+            whole = sum_statistics(step.statistics(rows[block]) for block in blocks)
+            mixture = maximise(whole, mixture, self.reg_covar)
+            bound = float(whole.log_likelihood) / whole.n
             change = bound - bounds[-1] if bounds else math.inf
             bounds.append(bound)
-            iterations.set_postfix_str(f"{bound / rows.shape[1]:.4f} nats/dim, +{change:.2g}/row")
+            per_dimension = bound / len(rows.centre)
+            iterations.set_postfix_str(f"{per_dimension:.4f} nats/dim, +{change:.2g}/row")
             if abs(change) < self.tol:
                 converged = True
                 break
@@ -309,24 +318,20 @@ class DiagonalGMM(Density):
         self.covariances_ = mixture.variances.cpu().numpy()
         self.precisions_ = 1 / self.covariances_
 
-    def _mixture(self):
+    def _mixture(self, device="cpu"):
         """The fitted mixture about its own mean, and that mean (d,)."""
         centre = self.weights_ @ self.means_
         arrays = self.weights_, self.means_ - centre, self.covariances_
-        return Mixture(*(torch.from_numpy(a) for a in arrays)), centre
+        return Mixture(*(torch.from_numpy(array).to(device) for array in arrays)), centre
 
-    def _by_block(self, X, reduce):
-        """Apply ``reduce`` to log w_k N(x; k), float64 (b, K), of every block of rows."""
+    def _by_block(self, X, of):
+        """Apply ``of(expectation, rows)`` to every block of rows, float64 (b, d)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         device = resolve_device(self.device)
-        mixture, centre = self._mixture()
-        weight, constant = (t.to(device) for t in mixture.log_joint_terms())
-        results = [
-            reduce(_log_joint(torch.from_numpy(X[b] - centre).to(device), weight, constant)).cpu()
-            for b in self._blocks(len(X), len(self.weights_))
-        ]
-        return torch.cat(results).numpy()
+        mixture, centre = self._mixture(device)
+        rows, step = _Rows(X, centre, device), Expectation(mixture)
+        return torch.cat([of(step, rows[b]).cpu() for b in self._blocks(*X.shape)]).numpy()
 
     def _n_parameters(self):
         check_is_fitted(self)
@@ -334,23 +339,16 @@ class DiagonalGMM(Density):
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Weights (K,), means (K, d) and variances (K, d), float64 tensors."""
+class _Rows:
+    """Rows X, float32 or float64 (n, d), of which blocks are centred when they are asked for."""
 
-    weights: torch.Tensor
-    means: torch.Tensor
-    variances: torch.Tensor
+    X: np.ndarray
+    centre: np.ndarray
+    device: torch.device
 
-    def log_joint_terms(self):
-        """W (2d, K) and c (K,) with log w_k N(x; k) = [x, x²] W + c: one matrix product."""
-        precisions = 1 / self.variances
-        scaled = self.means * precisions
-        constant = self.weights.log() - 0.5 * (
-            self.means.shape[1] * math.log(2 * math.pi)
-            + self.variances.log().sum(dim=1)
-            + (self.means * scaled).sum(dim=1)
-        )
-        return torch.cat([scaled, -0.5 * precisions], dim=1).T.contiguous(), constant
+    def __getitem__(self, some):
+        """A slice or an index array of the rows as a float64 tensor (b, d)."""
+        return torch.from_numpy(self.X[some] - self.centre).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -371,39 +369,3 @@ def _given(values, name, shape):
     if values.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
     return values
-
-
-def _with_squares(rows):
-    return torch.cat([rows, rows.square()], dim=1)  # (b, 2d)
-
-
-def _log_joint(rows, weight, constant):
-    return torch.addmm(constant, _with_squares(rows), weight)  # (b, K)
-
-
-def _zeros(rows, k):
-    """Accumulators: counts (K,) and sums of [x, x²] (K, 2d)."""
-    return rows.new_zeros(k), rows.new_zeros(k, 2 * rows.shape[1])
-
-
-def _maximise(counts, moments, before, reg_covar):
-    """M-step (eq. 5): the mixture with the highest expected log-likelihood.
-
-    Args:
-        counts: expected rows of each component, (K,).
-        moments: responsibility-weighted sums of [x, x²], (K, 2d).
-        before: the mixture before; a component that has lost all its rows keeps its place.
-        reg_covar: added to the variances.
-    """
-    counts = counts + 10 * torch.finfo(counts.dtype).eps  # as scikit-learn does
-    mean, mean_of_squares = (moments / counts[:, None]).chunk(2, dim=1)  # (K, d) each
-    variances = (mean_of_squares - mean.square()).clamp_min(0) + reg_covar
-    empty = (counts < 1e-12)[:, None]
-    means = torch.where(empty, before.means, mean)
-    variances = torch.where(empty, before.variances, variances)
-    if not (variances > 0).all():
-        raise ValueError(
-            "a variance is not above 0 (a constant feature, or a component with one row): "
-            "raise reg_covar, drop constant features, or ask for fewer components"
-        )
-    return Mixture(counts / counts.sum(), means, variances)
