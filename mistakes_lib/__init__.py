@@ -47,6 +47,7 @@ _HOMES = {
     ),
     "runs": ("Run", "load_run", "make_run", "published_runs", "train_run"),
     "scores": (
+        "Combined",
         "Energy",
         "LogLikelihood",
         "Mahalanobis",

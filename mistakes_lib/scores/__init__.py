@@ -5,12 +5,14 @@ for all of them: **a higher score means more trustworthy**. None is tuned on wha
 """
 
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.scores.combined import Combined
 from mistakes_lib.scores.distances import Mahalanobis, NearestNeighbors, RelativeMahalanobis
 from mistakes_lib.scores.likelihoods import LogLikelihood, ZhengHong
 from mistakes_lib.scores.logits import Energy, MaxLogit, MaxSoftmax, TemperatureScaling
 from mistakes_lib.scores.vim import ViM
 
 __all__ = [
+    "Combined",
     "Energy",
     "LogLikelihood",
     "Mahalanobis",

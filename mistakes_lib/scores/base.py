@@ -85,14 +85,7 @@ class Scorer(BaseEstimator):
             sklearn.exceptions.NotFittedError: ``fit`` must come first.
             TypeError: it scores by a density of another library.
         """
-        self._check_fitted("n_columns_")
-        arrays, facts = self._fitted()
-        metadata = {
-            "kind": type(self).__name__,
-            "parameters": self._parameters(),
-            "n_columns": self.n_columns_,
-        }
-        save_arrays(path, arrays, metadata | facts)
+        save_arrays(path, *self.pack())
 
     @classmethod
     def load(cls, path):
@@ -105,9 +98,23 @@ class Scorer(BaseEstimator):
             FileNotFoundError: no such file.
             ValueError: the file is damaged or holds something else.
         """
-        kinds = {kind.__name__: kind for kind in _family(cls)}
-        arrays, metadata = load_arrays(path, list(kinds))
-        scorer = kinds[metadata["kind"]](**metadata["parameters"])
+        return cls.unpack(*load_arrays(path, list(_family(cls))))
+
+    def pack(self):
+        """What a file holds of the fitted scorer: (dict of name → array, JSON-ready metadata)."""
+        self._check_fitted("n_columns_")
+        arrays, facts = self._fitted()
+        metadata = {
+            "kind": type(self).__name__,
+            "parameters": self._parameters(),
+            "n_columns": self.n_columns_,
+        }
+        return arrays, metadata | facts
+
+    @classmethod
+    def unpack(cls, arrays, metadata):
+        """The fitted scorer of which :meth:`pack` made these."""
+        scorer = _family(cls)[metadata["kind"]](**metadata["parameters"])
         scorer.n_columns_ = tuple(metadata["n_columns"])
         scorer._restore(arrays, metadata)
         return scorer
@@ -168,5 +175,8 @@ class Scorer(BaseEstimator):
 
 
 def _family(kind):
-    """A class and all that derive from it."""
-    return [kind] + [each for derived in kind.__subclasses__() for each in _family(derived)]
+    """Name → class, of a class and all that derive from it."""
+    family = {kind.__name__: kind}
+    for derived in kind.__subclasses__():
+        family |= _family(derived)
+    return family
