@@ -1,6 +1,8 @@
 """DiagonalGMM against scikit-learn, SciPy and closed forms."""
 
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -13,6 +15,7 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch.utils.data import DataLoader, TensorDataset
 
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.storage import save_arrays
@@ -162,6 +165,117 @@ def test_more_components_than_distinct_rows():
     gmm = DiagonalGMM(8, random_state=0, device="cpu").fit(rows)
     assert np.isfinite(gmm.means_).all() and np.isfinite(gmm.score_samples(rows)).all()
     assert gmm.weights_.sum() == pytest.approx(1)
+
+
+def tanh_features(rng, n=3000, d=64):
+    hidden = rng.normal(size=(60, 8))[rng.integers(60, size=n)] + 0.1 * rng.normal(size=(n, 8))
+    return np.tanh(hidden @ rng.normal(size=(8, d)) / 2)
+
+
+def relu_features(rng):
+    """A third of the units never fires, another third seldom."""
+    features = np.maximum(tanh_features(rng), 0)
+    features[:, :20] = 0
+    features[:, 20:40] *= rng.random((len(features), 20)) < 0.02
+    return features
+
+
+@pytest.mark.parametrize(
+    "features",
+    [tanh_features, relu_features, lambda rng: tanh_features(rng) + 1e4],
+    ids=["tanh", "relu", "offset"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_features_of_networks_get_scikit_learns_likelihood(features, dtype):
+    """So many components that float32 looks for those that matter; 1e-4 nats per dimension."""
+    rng = np.random.default_rng(0)
+    rows = features(rng).astype(dtype)
+    start = DiagonalGMM(48, max_iter=1, tol=0, random_state=0, device="cpu").fit(rows)
+    names = ("weights", "means", "precisions")
+    given = {f"{name}_init": getattr(start, f"{name}_") for name in names}
+    ours = DiagonalGMM(48, max_iter=20, tol=1e-9, device="cpu", **given).fit(rows)
+    exact = rows.astype(np.float64)
+    # Scikit-learn's squares are not centred: it is given rows that are.
+    centre = exact.mean(axis=0)
+    given["means_init"] = given["means_init"] - centre
+    reference = GaussianMixture(48, covariance_type="diag", max_iter=20, tol=1e-9, **given)
+    reference.fit(exact - centre)
+    found, expected = ours.score_samples(rows), reference.score_samples(exact - centre)
+    assert abs(found.mean() - expected.mean()) / rows.shape[1] < 1e-4
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-2 * rows.shape[1])
+
+
+# --- rows that come in blocks --------------------------------------------------------------------
+
+
+def test_blocks_and_mapped_files_give_the_mixture_of_the_array(tmp_path):
+    rows = tanh_features(np.random.default_rng(0))
+    np.save(tmp_path / "rows.npy", rows)
+    others = [
+        np.load(tmp_path / "rows.npy", mmap_mode="r"),
+        [rows[:1], rows[1:1000], rows[1000:]],
+        DataLoader(TensorDataset(torch.from_numpy(rows)), 700, collate_fn=stacked),
+    ]
+    options = {"random_state": 0, "device": "cpu"}
+    for start in ("k-means++", "kmeans", "random_from_data"):
+        expected = DiagonalGMM(40, init_params=start, **options).fit(rows)
+        for X in others:
+            gmm = DiagonalGMM(40, init_params=start, **options).fit(X)
+            assert gmm.n_features_in_ == 64
+            np.testing.assert_allclose(gmm.lower_bounds_, expected.lower_bounds_, rtol=1e-9)
+            np.testing.assert_allclose(gmm.means_, expected.means_, atol=1e-6)
+            np.testing.assert_allclose(gmm.covariances_, expected.covariances_, atol=1e-6)
+
+
+def stacked(items):
+    return torch.stack([row for (row,) in items])
+
+
+@pytest.mark.parametrize(
+    ("blocks", "error", "complaint"),
+    [
+        (lambda rows: iter([rows]), TypeError, "an iterator ends: pass a list of arrays"),
+        (lambda rows: (block for block in [rows]), TypeError, "an iterator ends"),
+        (lambda rows: [rows, rows[:, :2]], ValueError, "block 1 of X has 2 features, those befo"),
+        (lambda rows: [rows, rows * np.nan], ValueError, "block 1 of X has a NaN or an infinity"),
+        (lambda rows: [rows, rows[0]], ValueError, r"block 1 of X must have shape \(n, d\)"),
+        (lambda rows: {1: rows}.values(), ValueError, "n_samples=600 rows are too few"),
+        (lambda rows: {}.values(), ValueError, "X has no blocks"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(blocks, error, complaint):
+    with pytest.raises(error, match=complaint):
+        DiagonalGMM(700, device="cpu").fit(blocks(overlapping()))
+
+
+LIMITED = """
+import resource
+import numpy as np
+from mistakes_lib import DiagonalGMM
+
+rng = np.random.default_rng(0)
+centres = rng.normal(size=(500, 64)).astype(np.float32)
+rows = centres[rng.integers(500, size=200_000)]
+rows += 0.3 * rng.normal(size=rows.shape).astype(np.float32)
+DiagonalGMM(2, max_iter=2, tol=1e9).fit(rows[:5000])  # libraries have what they need from now on
+with open("/proc/self/status") as status:
+    used = next(int(line.split()[1]) for line in status if line.startswith("VmData")) * 1024
+limit = used + 400 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+gmm = DiagonalGMM(500, max_iter=3, tol=0, random_state=0).fit(rows)
+assert np.isfinite(gmm.lower_bounds_).all()
+try:
+    np.ones((200_000, 500))  # what responsibilities of all rows would take: the limit is real
+except MemoryError:
+    print("done within the limit")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_memory_does_not_grow_with_rows_times_components():
+    result = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    assert result.stdout == "done within the limit\n", result.stderr
 
 
 @pytest.mark.slow

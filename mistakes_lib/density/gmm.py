@@ -19,9 +19,9 @@ from mistakes_lib.density.em import (
     Mixture,
     maximise,
     one_hot_statistics,
-    sum_statistics,
     with_squares,
 )
+from mistakes_lib.density.rows import ArrayRows, BlockRows, come_in_blocks
 from mistakes_lib.features import resolve_device
 from mistakes_lib.validation import as_array
 
@@ -118,7 +118,9 @@ class DiagonalGMM(Density):
         """Fit by EM from ``n_init`` starts.
 
         Args:
-            X: rows of features, (n, d), n ≥ max(2, K).
+            X: rows of features, (n, d), n ≥ max(2, K): an array, in memory or mapped from a file
+                (``np.memmap``), or an iterable of arrays (m, d), which is gone through once for
+                each iteration of EM, a block at a time.
             y: ignored.
 
         Returns:
@@ -127,21 +129,24 @@ class DiagonalGMM(Density):
         Raises:
             ValueError: a bad parameter, fewer rows than components, NaN or infinite rows, or a
                 variance that is not positive (only with ``reg_covar=0``).
+            TypeError: X is an iterator, which can be gone through only once.
         """
         self._check_parameters()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        if len(X) < self.n_components:
+        device = resolve_device(self.device)
+        if come_in_blocks(X):
+            rows = BlockRows(X, self._block_rows, device)
+            self.n_features_in_ = rows.d
+        else:
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            rows = ArrayRows(X, self._block_rows(X.shape[1]), device)
+        if rows.n < self.n_components:
             raise ValueError(
-                f"n_samples={len(X)} rows are too few for n_components={self.n_components}: "
+                f"n_samples={rows.n} rows are too few for n_components={self.n_components}: "
                 "pass at least as many rows, or ask for fewer components"
             )
         random_state = check_random_state(self.random_state)
-        rows = _Rows(X, X.mean(axis=0, dtype=np.float64), resolve_device(self.device))
-        blocks = self._blocks(*X.shape)
-        starts = (self._start(rows, blocks, random_state) for _ in range(self.n_init))
-        best = max(
-            (self._run(rows, blocks, start) for start in starts), key=lambda run: run.bounds[-1]
-        )
+        starts = (self._start(rows, random_state) for _ in range(self.n_init))
+        best = max((self._run(rows, start) for start in starts), key=lambda run: run.bounds[-1])
         if not best.converged:
             warnings.warn(
                 f"EM did not converge in max_iter={self.max_iter} iterations: the last one changed "
@@ -234,13 +239,12 @@ class DiagonalGMM(Density):
         if self.init_params not in STARTS:
             raise ValueError(f"init_params must be one of {STARTS}, got {self.init_params!r}")
 
-    def _blocks(self, n, d):
-        size = self.batch_size or max(256, BLOCK_BYTES // (8 * max(self.n_components, 2 * d)))
-        return [slice(start, start + size) for start in range(0, n, size)]
+    def _block_rows(self, d):
+        return self.batch_size or max(256, BLOCK_BYTES // (8 * max(self.n_components, 2 * d)))
 
-    def _start(self, rows, blocks, random_state):
+    def _start(self, rows, random_state):
         """The mixture before the first EM step, in centred coordinates."""
-        shape = (self.n_components, len(rows.centre))
+        shape = (self.n_components, rows.d)
         weights = _given(self.weights_init, "weights_init", shape[:1])
         means = _given(self.means_init, "means_init", shape)
         precisions = _given(self.precisions_init, "precisions_init", shape)
@@ -251,7 +255,7 @@ class DiagonalGMM(Density):
 
         mixture = None
         if weights is None or means is None or precisions is None:
-            mixture = self._start_from_data(rows, blocks, random_state)
+            mixture = self._start_from_data(rows, random_state)
 
         def choose(own, found):
             if own is None:
@@ -264,17 +268,10 @@ class DiagonalGMM(Density):
             choose(1 / precisions if precisions is not None else None, lambda: mixture.variances),
         )
 
-    def _start_from_data(self, rows, blocks, random_state):
-        """Put each row wholly into one component and take the moments."""
-        k = self.n_components
-        if self.init_params == "kmeans":
-            k_means = KMeans(k, n_init=1, random_state=random_state)
-            nearest = torch.from_numpy(k_means.fit(rows.X - rows.centre).labels_).long()
-            nearest = nearest.to(rows.device)
-        else:
-            seeds = self._seeds(rows, random_state)  # (K, d)
-            nearest = torch.cat([torch.cdist(rows[b], seeds).argmin(dim=1) for b in blocks])
-        whole = sum_statistics(one_hot_statistics(rows[b], nearest[b], k) for b in blocks)
+    def _start_from_data(self, rows, random_state):
+        """Put each row wholly into the component of the nearest seed and take the moments."""
+        k, seeds = self.n_components, self._seeds(rows, random_state)  # seeds (K, d)
+        whole = rows.sum(lambda b: one_hot_statistics(b, torch.cdist(b, seeds).argmin(dim=1), k))
         # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
         mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
         spread = mean_of_squares.expand(k, -1)
@@ -282,30 +279,33 @@ class DiagonalGMM(Density):
         return maximise(whole, everywhere, self.reg_covar)
 
     def _seeds(self, rows, random_state):
-        """K different rows, float64 (K, d)."""
-        n, k = len(rows.X), self.n_components
+        """Points to which rows are assigned at first, float64 (K, d)."""
+        n, k = rows.n, self.n_components
         if self.init_params == "random_from_data":
-            return rows[random_state.choice(n, k, replace=False)]
+            return rows.take(random_state.choice(n, k, replace=False))
+        if self.init_params == "kmeans":
+            k_means = KMeans(k, n_init=1, random_state=random_state)
+            data = np.concatenate([block.cpu().numpy() for block in rows])
+            return torch.from_numpy(k_means.fit(data).cluster_centers_).to(rows.device)
         some = np.arange(n)
         if n > SEEDING_ROWS * k:
             some = random_state.choice(n, SEEDING_ROWS * k, replace=False)
-        few = rows[some].cpu().numpy()
-        _, seeds = kmeans_plusplus(few, k, random_state=random_state)
-        return rows[some[seeds]]
+        candidates = rows.take(some)
+        _, chosen = kmeans_plusplus(candidates.cpu().numpy(), k, random_state=random_state)
+        return candidates[torch.from_numpy(chosen).to(rows.device)]
 
-    def _run(self, rows, blocks, mixture):
+    def _run(self, rows, mixture):
         """EM from one start until it converges."""
         bounds, change, converged = [], math.inf, False
         iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
                           disable=not self.verbose)  # fmt: skip
         for _ in iterations:
-            step = Expectation(mixture)
-            whole = sum_statistics(step.statistics(rows[block]) for block in blocks)
+            whole = rows.sum(Expectation(mixture).statistics)
             mixture = maximise(whole, mixture, self.reg_covar)
             bound = float(whole.log_likelihood) / whole.n
             change = bound - bounds[-1] if bounds else math.inf
             bounds.append(bound)
-            per_dimension = bound / len(rows.centre)
+            per_dimension = bound / rows.d
             iterations.set_postfix_str(f"{per_dimension:.4f} nats/dim, +{change:.2g}/row")
             if abs(change) < self.tol:
                 converged = True
@@ -330,25 +330,13 @@ class DiagonalGMM(Density):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         device = resolve_device(self.device)
         mixture, centre = self._mixture(device)
-        rows, step = _Rows(X, centre, device), Expectation(mixture)
-        return torch.cat([of(step, rows[b]).cpu() for b in self._blocks(*X.shape)]).numpy()
+        step = Expectation(mixture)
+        blocks = ArrayRows(X, self._block_rows(X.shape[1]), device, centre)
+        return torch.cat([of(step, block).cpu() for block in blocks]).numpy()
 
     def _n_parameters(self):
         check_is_fitted(self)
         return self.means_.size + self.covariances_.size + self.weights_.size - 1
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows X, float32 or float64 (n, d), of which blocks are centred when they are asked for."""
-
-    X: np.ndarray
-    centre: np.ndarray
-    device: torch.device
-
-    def __getitem__(self, some):
-        """A slice or an index array of the rows as a float64 tensor (b, d)."""
-        return torch.from_numpy(self.X[some] - self.centre).to(self.device)
 
 
 @dataclass(frozen=True)
