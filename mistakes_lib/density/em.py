@@ -37,6 +37,10 @@ class Mixture:
     means: torch.Tensor
     variances: torch.Tensor
 
+    def to(self, device):
+        """The same on another device."""
+        return Mixture(self.weights.to(device), self.means.to(device), self.variances.to(device))
+
     def log_norms(self):
         """log w_k − ½ Σ_d log 2π σ²_kd, (K,): the log-joint of a component's own mean."""
         return self.weights.log() - 0.5 * (2 * math.pi * self.variances).log().sum(dim=1)
@@ -73,15 +77,22 @@ class Statistics:
             self.moments + other.moments,
         )
 
+    def to(self, device):
+        """The same on another device."""
+        tensors = (self.log_likelihood, self.counts, self.moments)
+        return Statistics(self.n, *(tensor.to(device) for tensor in tensors))
+
 
 class Expectation:
     """The E-step under one mixture, for one block of rows after the other.
 
     Args:
         mixture: :class:`Mixture`.
+        device: where the rows are; by default where the mixture is.
     """
 
-    def __init__(self, mixture):
+    def __init__(self, mixture, device=None):
+        mixture = mixture if device is None else mixture.to(device)
         self.mixture = mixture
         self.weight, self.constant = mixture.log_joint_terms()
         self.finds_few = len(mixture.weights) >= MANY_COMPONENTS

@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -120,7 +121,8 @@ class DiagonalGMM(Density):
         Args:
             X: rows of features, (n, d), n ≥ max(2, K): an array, in memory or mapped from a file
                 (``np.memmap``), or an iterable of arrays (m, d), which is gone through once for
-                each iteration of EM, a block at a time.
+                each iteration of EM, a block at a time, or a Dask array, whose blocks stay with
+                the workers.
             y: ignored.
 
         Returns:
@@ -133,7 +135,12 @@ class DiagonalGMM(Density):
         """
         self._check_parameters()
         device = resolve_device(self.device)
-        if come_in_blocks(X):
+        if hasattr(X, "__dask_graph__"):
+            from mistakes_lib.density.dask_rows import DaskRows  # Dask is there, as X is
+
+            rows = DaskRows(X, self._block_rows, self.device)
+            self.n_features_in_ = rows.d
+        elif come_in_blocks(X):
             rows = BlockRows(X, self._block_rows, device)
             self.n_features_in_ = rows.d
         else:
@@ -271,7 +278,7 @@ class DiagonalGMM(Density):
     def _start_from_data(self, rows, random_state):
         """Put each row wholly into the component of the nearest seed and take the moments."""
         k, seeds = self.n_components, self._seeds(rows, random_state)  # seeds (K, d)
-        whole = rows.sum(lambda b: one_hot_statistics(b, torch.cdist(b, seeds).argmin(dim=1), k))
+        whole = rows.sum(partial(_nearest_statistics, seeds, k))
         # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
         mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
         spread = mean_of_squares.expand(k, -1)
@@ -300,7 +307,7 @@ class DiagonalGMM(Density):
         iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
                           disable=not self.verbose)  # fmt: skip
         for _ in iterations:
-            whole = rows.sum(Expectation(mixture).statistics)
+            whole = rows.sum(partial(_expected_statistics, mixture))
             mixture = maximise(whole, mixture, self.reg_covar)
             bound = float(whole.log_likelihood) / whole.n
             change = bound - bounds[-1] if bounds else math.inf
@@ -337,6 +344,17 @@ class DiagonalGMM(Density):
     def _n_parameters(self):
         check_is_fitted(self)
         return self.means_.size + self.covariances_.size + self.weights_.size - 1
+
+
+def _expected_statistics(mixture, device):
+    """The E-step under a mixture as a function of blocks of rows on a device."""
+    return Expectation(mixture, device).statistics
+
+
+def _nearest_statistics(seeds, k, device):
+    """Sums over the rows nearest to each of k seeds, as a function of blocks of rows."""
+    seeds = seeds.to(device)
+    return lambda rows: one_hot_statistics(rows, torch.cdist(rows, seeds).argmin(dim=1), k)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,14 @@ class ArrayRows:
         """The rows with these numbers, int (m,), in their order: float64 tensor (m, d)."""
         return self._centred(self.X[numbers])
 
-    def sum(self, statistics_of):
-        """The :class:`Statistics` of all rows, given the function for a block of them."""
+    def sum(self, make_statistics_of):
+        """The :class:`~mistakes_lib.density.em.Statistics` of all rows.
+
+        Args:
+            make_statistics_of: device → function of a block of rows on it; called once where the
+                rows are, before their first block.
+        """
+        statistics_of = make_statistics_of(self.device)
         return sum_statistics(statistics_of(block) for block in self)
 
     def _centred(self, rows):
