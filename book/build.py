@@ -34,7 +34,13 @@ import papermill
 import typer
 import yaml
 
-from mistakes_lib.claims import as_markdown, count_verdicts, judge, load_claims
+from mistakes_lib.claims import (
+    as_markdown,
+    count_verdicts,
+    judge,
+    load_claims,
+    printed_evidence,
+)
 from mistakes_lib.experiment import load_experiments
 from mistakes_lib.runs import make_run
 
@@ -317,15 +323,6 @@ def write_front_page(root=ROOT):
     path.write_bytes(front_page_picture(root / CHAPTERS.relative_to(ROOT)))
 
 
-def chapter_evidence(notebook):
-    """Return what an executed chapter's cells tagged ``evidence`` print, topic → values."""
-    evidence = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if "evidence" in cell.metadata.get("tags", []):
-            evidence |= json.loads("".join(output.text for output in cell.outputs))
-    return evidence
-
-
 def ledger(root=ROOT):
     """Collect the evidence of the executed chapters in ``root``, and judge the paper's claims.
 
@@ -336,7 +333,7 @@ def ledger(root=ROOT):
     results, claims = root / RESULTS.relative_to(ROOT), load_claims(root / "book" / "claims.yml")
     files, evidence = {}, {}
     for path in sorted((root / CHAPTERS.relative_to(ROOT)).glob("*.ipynb")):
-        if found := chapter_evidence(path):
+        if found := printed_evidence(nbformat.read(path, as_version=4)):
             files[results / f"{path.stem}.json"] = json.dumps(found, indent=1) + "\n"
             evidence |= found
     judgements = judge(claims, evidence)

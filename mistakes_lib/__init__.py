@@ -9,7 +9,7 @@ from importlib import import_module
 _HOMES = {
     "attacks": ("adaptive_bim", "bim", "fgsm"),
     "classifiers": ("FeatureClassifier", "build_classifier", "densenet_bc", "wide_resnet"),
-    "claims": ("as_evidence", "judge", "load_claims", "load_evidence"),
+    "claims": ("as_evidence", "judge", "load_claims", "load_evidence", "printed_evidence"),
     "comparison": (
         "auroc_table",
         "clear_differences",
@@ -60,6 +60,7 @@ _HOMES = {
         "ViM",
         "ZhengHong",
     ),
+    "sweep": ("load_grid", "run_sweep"),
     "temporal_ensembling": (
         "TemporalEnsembling",
         "choose_labelled",

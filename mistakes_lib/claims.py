@@ -25,6 +25,7 @@ __all__ = [
     "judge",
     "load_claims",
     "load_evidence",
+    "printed_evidence",
 ]
 
 REPRODUCED, PARTLY, NOT, UNTESTABLE = VERDICTS = (
@@ -145,6 +146,22 @@ def as_evidence(evidence):
         }
     """
     return json.dumps(_rounded(evidence, "evidence"), indent=1)
+
+
+def printed_evidence(notebook):
+    """What the cells tagged ``evidence`` of an executed notebook print, topic → values.
+
+    Args:
+        notebook: executed notebook, as nbformat reads it.
+
+    Raises:
+        ValueError: a cell prints anything but JSON.
+    """
+    evidence = {}
+    for cell in notebook.cells:
+        if "evidence" in cell.metadata.get("tags", []):
+            evidence |= json.loads("".join(output.get("text", "") for output in cell.outputs))
+    return evidence
 
 
 def _rounded(value, where):

@@ -133,6 +133,42 @@ def _say_where(made, quiet):
 
 
 @app.command()
+def sweep(
+    grid: Annotated[
+        Path, typer.Argument(help="YAML file: chapter, and parameters with lists of values.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of results. [default: sweeps/NAME OF THE GRID]")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler. [default: start workers here]")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes to start here; 0: this one does all.")
+    ] = 1,
+    quiet: Quiet = False,
+    debug: Debug = False,
+):
+    """Execute a chapter over a grid of parameters; killed, it goes on with the missing cells.
+
+    Failed cells are listed and tried again by the next call. Exit code 1 if there are any.
+    """
+    from mistakes_lib.sweep import load_grid, run_sweep
+
+    with _clear_errors(debug):
+        folder = out or Path("sweeps") / grid.stem
+        result = run_sweep(
+            load_grid(grid), folder, scheduler=scheduler, workers=workers, progress=not quiet
+        )
+    for cell in result.failed:
+        typer.secho(f"failed: {cell.parameters}", fg="red", err=True)
+        typer.echo(f"  {cell.error.strip().splitlines()[-1]}\n  {cell.notebook}", err=True)
+    if not quiet:
+        typer.echo(f"{len(result.finished)} of {len(result.cells)} cells have results: {folder}")
+    raise typer.Exit(bool(result.failed))
+
+
+@app.command()
 def claims(
     ledger: Annotated[
         Path | None, typer.Option(help="The claims and their rules. [default: the book's]")

@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import subprocess
@@ -29,7 +28,7 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import DEEP_DENSITIES, Experiment
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.scores import LogLikelihood, Scorer
-from mistakes_lib.storage import atomic_write, load_arrays, save_arrays, sha256_of
+from mistakes_lib.storage import atomic_write, load_arrays, runs_root, save_arrays, sha256_of
 from mistakes_lib.temporal_ensembling import choose_labelled, train_temporal_ensembling
 from mistakes_lib.training import train
 
@@ -46,11 +45,6 @@ __all__ = [
 PUBLISHED_RUNS = Path(__file__).resolve().parents[1] / "book" / "runs"
 ATTACKS = {"fgsm": fgsm, "bim": bim}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
-
-
-def runs_root(root=None):
-    """Where new runs go: ``root``, else $MISTAKES_RUNS, else ``runs`` in the working directory."""
-    return Path(root or os.environ.get("MISTAKES_RUNS") or "runs")
 
 
 def load_run(path):

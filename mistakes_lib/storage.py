@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-__all__ = ["atomic_write", "load_arrays", "save_arrays", "sha256_of"]
+__all__ = ["atomic_write", "load_arrays", "runs_root", "save_arrays", "sha256_of"]
 
 
 @contextmanager
@@ -108,3 +108,8 @@ def sha256_of(path):
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def runs_root(root=None):
+    """Where new runs go: ``root``, else $MISTAKES_RUNS, else ``runs`` in the working directory."""
+    return Path(root or os.environ.get("MISTAKES_RUNS") or "runs")
