@@ -1,5 +1,6 @@
 """What the README tells a reader to type does what it says."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from mistakes_lib import load_dataset, load_experiment
+from mistakes_lib import load_dataset, load_experiment, load_grid, run_sweep
 from mistakes_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +25,7 @@ COMMANDS = [
 
 
 def test_the_lines_for_ones_own_classifier_run_and_keep_their_promise():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code = next(c for c in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "watched" in c)
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
     torch.manual_seed(0)
     splits = {split: load_dataset("digits", split) for split in ("train", "validation", "test")}
@@ -62,7 +63,18 @@ def test_papermill_lines_name_a_chapter_and_its_parameters(command):
         assert re.search(rf"^{name} = ", source, flags=re.MULTILINE), name
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"\bmistakes", c)])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("mistakes sweep")])
+def test_sweep_lines_name_a_grid_and_options_that_exist(command):
+    _, _, grid, option, value = shlex.split(command)
+    assert load_grid(ROOT / grid).cells("any")
+    accepted = inspect.signature(run_sweep).parameters
+    assert type(accepted[option.removeprefix("--")].default) in (int, type(None)) and value
+
+
+RUN_COMMANDS = [c for c in COMMANDS if re.search(r"\bmistakes(_lib)? (run|train)", c)]
+
+
+@pytest.mark.parametrize("command", RUN_COMMANDS)
 def test_mistakes_lines_name_a_command_and_an_experiment(command):
     """Also where `accelerate launch -m mistakes_lib` stands for `mistakes`."""
     _, name, parameters, *options = shlex.split(command.split("-m ")[-1])
