@@ -17,6 +17,7 @@ _HOMES = {
         "detection_table",
         "fit_scorer",
         "fit_scorers",
+        "score_many",
         "score_pairs",
         "usual_scorers",
     ),

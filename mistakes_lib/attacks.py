@@ -10,7 +10,7 @@ from sklearn.utils import check_scalar
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from mistakes_lib.features import eval_mode, resolve_device
+from mistakes_lib.features import channels_last, eval_mode, resolve_device
 from mistakes_lib.validation import as_array, as_labels, check_positive
 
 __all__ = ["adaptive_bim", "bim", "fgsm"]
@@ -207,7 +207,7 @@ def _ascend(
     with eval_mode(classifier):
         for start in tqdm(range(0, len(clean), batch_size), desc="attack", disable=not progress):
             rows = slice(start, start + batch_size)
-            x, y = clean[rows].to(device), labels[rows].to(device)
+            x, y = channels_last(clean[rows].to(device)), labels[rows].to(device)
             # The two faces of the ball, computed once: no drift over the iterations.
             low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
             adversarial = x

@@ -24,6 +24,7 @@ __all__ = [
     "detection_table",
     "fit_scorer",
     "fit_scorers",
+    "score_many",
     "score_pairs",
     "usual_scorers",
 ]
@@ -135,7 +136,25 @@ def score_pairs(scorers, trusted, suspect):
     Returns:
         dict of name → (scores of trusted (n,), scores of suspect (m,)).
     """
-    return {name: (s.score(trusted), s.score(suspect)) for name, s in scorers.items()}
+    return score_many(scorers, trusted, {"all": suspect})["all"]
+
+
+def score_many(scorers, trusted, suspects):
+    """What :func:`score_pairs` returns for each of several groups; ``trusted`` is scored once.
+
+    Args:
+        scorers: dict of name → fitted scorer.
+        trusted: FeatureSet of n inputs.
+        suspects: dict of key → FeatureSet of inputs that should score lower.
+
+    Returns:
+        dict of key → (dict of name → (scores of trusted, scores of suspect)).
+    """
+    own = {name: scorer.score(trusted) for name, scorer in scorers.items()}
+    return {
+        key: {name: (own[name], scorer.score(batch)) for name, scorer in scorers.items()}
+        for key, batch in suspects.items()
+    }
 
 
 def detection_table(pairs, *, confidence=0.95, random_state=None):

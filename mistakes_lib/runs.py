@@ -162,13 +162,21 @@ class Run:
             name: "fgsm" or "bim".
             eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255.
         """
+        return FeatureSet.load(self.file(f"attacks/{name}-{self.eps_level(eps)}.safetensors"))
+
+    def eps_level(self, eps):
+        """The one of :attr:`eps_levels` that an L∞ radius in [0, 1] pixel units is.
+
+        Raises:
+            ValueError: the run holds no attack with this radius.
+        """
         level = min(self.eps_levels, key=lambda known: abs(known - eps * 255), default=np.inf)
         if abs(level - eps * 255) > 0.01:
             levels = ", ".join(f"{known}/255" for known in self.eps_levels)
             raise ValueError(
                 f"run {self.name} holds no attack with eps = {eps * 255:.4g}/255; it has {levels}"
             )
-        return FeatureSet.load(self.file(f"attacks/{name}-{level}.safetensors"))
+        return level
 
     def adaptive_attack(self, weight):
         """FeatureSet of the images attacked by one who knows the detector, with their labels.

@@ -128,11 +128,10 @@ _ = ax.set_xlim(0.4, 1)
 # fit), beside the AUROC for mistakes:
 
 # %%
-densities = {f"GMM-{n_components}": source.density(n_components, seed=seed)} | deep
-rows = {
-    name: {"bits per dimension": density.bits_per_dim(test.features).mean()}
-    for name, density in densities.items()
-}
+rows = {}
+for name in (f"GMM-{n_components}", *deep):
+    nats = np.concatenate(pairs[name]).mean()
+    rows[name] = {"bits per dimension": -nats / (dimension * np.log(2))}
 pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]]).round(3)
 
 # %% [markdown]
@@ -210,7 +209,8 @@ detection_table(together, confidence=confidence, random_state=seed).round(3)
 # {term}`coverage`. The area under the curve (AURC) is small for a good score.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Risk against coverage for every method"}}
-curves = {n: risk_coverage(each.score(test), test.correct) for n, each in scorers.items()}
+right = np.sort(test.correct)[::-1]  # as the pairs have them: first the correct predictions
+curves = {name: risk_coverage(np.concatenate(pair), right) for name, pair in pairs.items()}
 figure, ax = plotting.new_figure(width=7.5)
 _ = plotting.risk_coverage_curves(ax, curves)
 
@@ -232,8 +232,9 @@ side_tables = {title: auroc_table(side, confidence=confidence) for title, side i
 figure, axes = plotting.new_figure(columns=len(kinds), width=5.2, squeeze=False)
 for ax, (title, side) in zip(axes[0], sides.items(), strict=True):
     dimension = kinds[title].info["num_features"]
-    right, wrong = (scores / dimension for scores in side[f"GMM-{n_components}"])
-    plotting.likelihood_histograms(ax, {"correct": right, "incorrect": wrong}).set_title(title)
+    groups = dict(zip(("correct", "incorrect"), side[f"GMM-{n_components}"], strict=True))
+    groups = {name: scores / dimension for name, scores in groups.items()}
+    plotting.likelihood_histograms(ax, groups).set_title(title)
 
 # %%
 accuracies = {title: each.info["accuracy"]["test"] for title, each in kinds.items()}

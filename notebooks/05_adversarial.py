@@ -42,6 +42,7 @@ from mistakes_lib import (
     load_run,
     mann_whitney,
     plotting,
+    score_many,
     score_pairs,
 )
 
@@ -50,14 +51,13 @@ clean = source.features("test")[source.attacked]
 attacks = [(name, level) for name in ("fgsm", "bim") for level in source.eps_levels]
 adversarial = {key: source.attack(key[0], key[1] / 255) for key in attacks}
 scorers = source.scorers(n_components, seed=seed)
-ours = f"GMM-{n_components}"
+ours, chosen = f"GMM-{n_components}", source.eps_level(eps)
+pairs = score_many(scorers, clean, adversarial)
 
 # %% tags=["hide-input"]
 tables = {
-    (name.upper(), f"{level}/255"): auroc_table(
-        score_pairs(scorers, clean, batch), confidence=confidence
-    )
-    for (name, level), batch in adversarial.items()
+    (name.upper(), f"{level}/255"): auroc_table(pairs[name, level], confidence=confidence)
+    for name, level in attacks
 }
 aurocs = pd.DataFrame({key: table.AUROC for key, table in tables.items()})
 lowest, highest = aurocs.loc[ours].min(), aurocs.loc[ours].max()
@@ -108,10 +108,9 @@ fooled.map("{:.1%}".format)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Log-likelihood histograms of clean, FGSM and BIM features at the chosen radius"}}
 dimension = clean.features.shape[1]
-groups = {"clean": scorers[ours].score(clean) / dimension}
+groups = {"clean": pairs["fgsm", chosen][ours][0] / dimension}
 for name in ("fgsm", "bim"):
-    batch = source.attack(name, eps)
-    groups[f"{name.upper()}, ε = {eps * 255:.4g}/255"] = scorers[ours].score(batch) / dimension
+    groups[f"{name.upper()}, ε = {chosen}/255"] = pairs[name, chosen][ours][1] / dimension
 figure, ax = plotting.new_figure(width=6.5)
 _ = plotting.likelihood_histograms(ax, groups)
 
@@ -120,12 +119,8 @@ _ = plotting.likelihood_histograms(ax, groups)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of the feature likelihood for FGSM and BIM at each radius"}}
 figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
-trusted = scorers[ours].score(clean)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
-    curves = {
-        f"ε = {level}/255": (trusted, scorers[ours].score(adversarial[name, level]))
-        for level in source.eps_levels
-    }
+    curves = {f"ε = {level}/255": pairs[name, level][ours] for level in source.eps_levels}
     plotting.roc_curves(ax, curves).set_title(name.upper())
 
 # %% [markdown]
@@ -136,8 +131,7 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
 # %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
 figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
-    pairs = score_pairs(scorers, clean, source.attack(name, eps))
-    plotting.roc_curves(ax, pairs).set_title(f"{name.upper()}, ε = {eps * 255:.4g}/255")
+    plotting.roc_curves(ax, pairs[name, chosen]).set_title(f"{name.upper()}, ε = {chosen}/255")
 
 # %% [markdown]
 # AUROC of every method, attack and radius:
@@ -150,8 +144,7 @@ aurocs.round(3)
 # an iterated attack pushes features deep into a wrong class, where confidence is highest.
 
 # %%
-pairs = score_pairs(scorers, clean, source.attack("bim", eps))
-detection_table(pairs, confidence=confidence, random_state=seed).round(3)
+detection_table(pairs["bim", chosen], confidence=confidence, random_state=seed).round(3)
 
 # %% [markdown]
 # ## Natural and adversarial mistakes
@@ -187,12 +180,14 @@ if len(forced) and len(natural):
 # %% tags=["hide-input"]
 adaptive, knowing = source.experiment.adaptive, {}
 limit = np.quantile(scorers[ours].score(clean), 0.05)
-for weight in adaptive.weights if adaptive else ():
-    batch = source.adaptive_attack(weight)
-    unnoticed = ~batch.correct & (scorers[ours].score(batch) >= limit)
-    side = auroc_table(score_pairs(scorers, clean, batch), confidence=confidence)
-    shares = {"fooled": 1 - batch.accuracy, "fooled, unnoticed": unnoticed.mean()}
-    knowing[weight] = shares | side.AUROC.to_dict()
+batches = {w: source.adaptive_attack(w) for w in (adaptive.weights if adaptive else ())}
+for weight, side in score_many(scorers, clean, batches).items():
+    fooled = ~batches[weight].correct
+    shares = {
+        "fooled": fooled.mean(),
+        "fooled, unnoticed": (fooled & (side[ours][1] >= limit)).mean(),
+    }
+    knowing[weight] = shares | auroc_table(side, confidence=confidence).AUROC.to_dict()
 knowing = pd.DataFrame(knowing).rename_axis(columns="w")
 knowing.round(3)
 
@@ -201,7 +196,7 @@ text = "This run holds no such attack."
 if adaptive:
     unnoticed = knowing.loc["fooled, unnoticed"]
     text = (
-        f"On {len(batch)} images at ε = {adaptive.eps_level}/255, BIM fools the network unnoticed on "
+        f"On {adaptive.images} images at ε = {adaptive.eps_level}/255, BIM fools the network unnoticed on "
         f"{unnoticed.iloc[0]:.0%}. The attacker who knows the detector does so on up to "
         f"{unnoticed.max():.0%} ($w$ = {unnoticed.idxmax():g}). The largest $w$ takes the "
         f"likelihood's AUROC to {knowing.loc[ours].iloc[-1]:.2f}, at the price of fooling the "
@@ -221,24 +216,24 @@ kinds = {each.info["title"]: each for each in source.siblings(n_components)}
 sides = {}
 for title, each in kinds.items():
     inputs, own = each.features("test")[each.attacked], each.scorers(n_components, seed=seed)
-    for name in ("fgsm", "bim"):
-        for radius in (eps, min(source.eps_levels) / 255):
-            sides[title, name, radius] = score_pairs(own, inputs, each.attack(name, radius))
+    radii = {chosen, min(source.eps_levels)}
+    batches = {(n, r): each.attack(n, r / 255) for n in ("fgsm", "bim") for r in sorted(radii)}
+    sides |= {(title, *key): p for key, p in score_many(own, inputs, batches).items()}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
 figure, axes = plotting.new_figure(columns=len(kinds), width=5.2, height=4.4, squeeze=False)
 for ax, title in zip(axes[0], kinds, strict=True):
-    plotting.roc_curves(ax, sides[title, "bim", eps]).set_title(title)
+    plotting.roc_curves(ax, sides[title, "bim", chosen]).set_title(title)
 
 # %% [markdown]
 # With 100 labels per class the paper finds the mixture ahead of every other method, most of all
 # where the attack is weakest (Fig. 5c):
 
 # %%
-weakest = min(source.eps_levels) / 255
+weakest = min(source.eps_levels)
 side_tables = {
-    (title, name.upper(), f"{round(radius * 255)}/255"): auroc_table(pairs, confidence=confidence)
-    for (title, name, radius), pairs in sides.items()
+    (title, name.upper(), f"{radius}/255"): auroc_table(side, confidence=confidence)
+    for (title, name, radius), side in sides.items()
     if radius == weakest
 }
 pd.DataFrame({key: each.AUROC for key, each in side_tables.items()}).round(3)

@@ -40,6 +40,7 @@ from mistakes_lib import (
     detection_table,
     load_run,
     plotting,
+    score_many,
     score_pairs,
 )
 
@@ -47,7 +48,7 @@ source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 scorers = source.scorers(n_components, seed=seed)
 ours = f"GMM-{n_components}"
-pairs = {name: score_pairs(scorers, test, source.ood(name)) for name in source.ood_sets}
+pairs = score_many(scorers, test, {name: source.ood(name) for name in source.ood_sets})
 tables = {
     name: detection_table(each, confidence=confidence, random_state=seed)
     for name, each in pairs.items()
@@ -131,9 +132,9 @@ pd.DataFrame({name: table.FPR95 for name, table in tables.items()}).round(3)
 sides = {}
 for each in source.siblings(n_components):
     own, inputs = each.scorers(n_components, seed=seed), each.features("test")
-    for name in each.ood_sets:
-        side = auroc_table(score_pairs(own, inputs, each.ood(name)), confidence=confidence)
-        sides[each.info["title"], name] = side.AUROC
+    strange = {name: each.ood(name) for name in each.ood_sets}
+    for name, side in score_many(own, inputs, strange).items():
+        sides[each.info["title"], name] = auroc_table(side, confidence=confidence).AUROC
 pd.DataFrame(sides).round(3)
 
 # %% [markdown]

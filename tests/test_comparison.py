@@ -13,6 +13,7 @@ from mistakes_lib import (
     detection_report,
     detection_table,
     fit_scorers,
+    score_many,
     score_pairs,
 )
 
@@ -83,6 +84,18 @@ def test_a_row_is_the_report_of_its_scores(scorers, splits):
         assert table.AUROC[name] == report.auroc
         assert (table.low[name], table.high[name]) == report.auroc_ci
         assert (table.AUPR[name], table.FPR95[name]) == (report.aupr, report.fpr95)
+
+
+def test_many_groups_are_scored_as_one_by_one(scorers, splits):
+    groups = {"far": splits["far"], ("near", 1): splits["validation"]}
+    many = score_many(scorers, splits["test"], groups)
+    assert list(many) == list(groups)
+    for key, batch in groups.items():
+        one = score_pairs(scorers, splits["test"], batch)
+        assert list(many[key]) == list(one) == list(scorers)
+        for name, pair in one.items():
+            for ours, theirs in zip(many[key][name], pair, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
 def test_far_inputs_are_found_by_the_features(scorers, splits):

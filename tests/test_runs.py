@@ -376,7 +376,6 @@ READERS = {
     "ood/photo_patches.safetensors": lambda run: run.ood("photo_patches"),
     "density/gmm-2.safetensors": lambda run: run.density(2),
     "scorers/vim.safetensors": lambda run: run.scorers(2),
-    "density/vae.safetensors": Run.deep_densities,
     "attacks/adaptive-2.5.safetensors": lambda run: run.adaptive_attack(2.5),
     "figures/examples.png": lambda run: run.figure("examples"),
 }
