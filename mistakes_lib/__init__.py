@@ -46,7 +46,7 @@ _HOMES = {
         "purification_objective",
         "purify",
     ),
-    "runs": ("Run", "load_run", "make_run", "published_runs", "train_run"),
+    "runs": ("Run", "load_run", "make_run", "publish_run", "published_runs", "train_run"),
     "scores": (
         "Combined",
         "Energy",

@@ -125,6 +125,26 @@ def run(
         _say_where(made, quiet)
 
 
+@app.command()
+def publish(
+    name: Annotated[
+        str, typer.Argument(help="A run's folder or name, such as cifar10/densenet_bc_40_12/seed0.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="Folder of runs. [default: book/runs]")] = None,
+    training_features: Annotated[
+        bool, typer.Option(help="Copy the largest file, which fitting anew needs, as well.")
+    ] = True,
+    debug: Debug = False,
+):
+    """Copy a finished run to where others read it, every file checked."""
+    from mistakes_lib.runs import load_run, publish_run
+
+    with _clear_errors(debug):
+        copy = publish_run(load_run(name), to, training_features=training_features)
+    size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
+    typer.echo(f"{copy.title}: {size / 1e6:.1f} MB in {copy.path}")
+
+
 def _say_where(made, quiet):
     from mistakes_lib import processes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from mistakes_lib.data import data_root
-from mistakes_lib.runs import runs_root
+from mistakes_lib.storage import runs_root
 
 __all__ = ["Check", "examine"]
 
@@ -42,7 +42,7 @@ def examine(*, data=None, runs=None):
 
     Args:
         data: folder of images; see :func:`~mistakes_lib.data.data_root`.
-        runs: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
+        runs: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
 
     Returns:
         list of :class:`Check`.

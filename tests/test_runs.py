@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-import mistakes_lib.runs
+import mistakes_lib.runs.reading
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.comparison import fit_scorers
 from mistakes_lib.data import load_dataset
 from mistakes_lib.density import DiagonalGMM, FeatureVAE
 from mistakes_lib.experiment import AdaptiveAttack, Experiment
 from mistakes_lib.features import FeatureSet, extract_features
-from mistakes_lib.runs import Run, load_run, make_run, runs_root, train_run
+from mistakes_lib.runs import Run, load_run, make_run, publish_run, runs_root, train_run
 from mistakes_lib.storage import save_arrays, sha256_of
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
@@ -312,18 +312,18 @@ def test_a_run_is_found_by_path_and_by_name(published, tmp_path, monkeypatch):
     shutil.copytree(published, tmp_path / "runs")
     assert load_run(name).path.resolve() == tmp_path / "runs" / name
     shutil.rmtree(tmp_path / "runs")
-    monkeypatch.setattr(mistakes_lib.runs, "PUBLISHED_RUNS", published)
+    monkeypatch.setattr(mistakes_lib.runs.reading, "PUBLISHED_RUNS", published)
     assert load_run(name).path == published / name
 
 
 def test_ones_own_run_goes_before_the_published(published, root, monkeypatch):
-    monkeypatch.setattr(mistakes_lib.runs, "PUBLISHED_RUNS", published)
+    monkeypatch.setattr(mistakes_lib.runs.reading, "PUBLISHED_RUNS", published)
     monkeypatch.setenv("MISTAKES_RUNS", str(root))
     assert load_run(EXPERIMENT.name).path == root / EXPERIMENT.name
 
 
 def test_an_unknown_run_lists_the_known(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(mistakes_lib.runs, "PUBLISHED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(mistakes_lib.runs.reading, "PUBLISHED_RUNS", tmp_path / "none")
     monkeypatch.setenv("MISTAKES_RUNS", str(published))
     with pytest.raises(FileNotFoundError, match=r"known runs are digits/tiny/seed0.*mistakes run"):
         load_run("digits/tiny/seed1")
@@ -338,6 +338,35 @@ def test_new_runs_go_where_the_caller_or_the_environment_says(tmp_path, monkeypa
     assert runs_root("elsewhere") == Path("elsewhere")
     monkeypatch.delenv("MISTAKES_RUNS")
     assert runs_root() == Path("runs")
+
+
+# --- publishing it -------------------------------------------------------------------------------
+
+
+def test_a_published_run_is_the_run_without_its_workshop(run, tmp_path):
+    copy = publish_run(run, tmp_path)
+    assert copy.path == tmp_path / run.name and copy.info == run.info
+    assert contents(tmp_path).keys() == STAGES | {"run.json"}
+    for name in copy.info["files"]:
+        assert copy.file(name).read_bytes() == run.file(name).read_bytes()
+    with pytest.raises(FileExistsError, match="is there already: remove it first"):
+        publish_run(run, tmp_path)
+
+
+def test_it_may_go_without_training_features(run, tmp_path):
+    copy = publish_run(run, tmp_path, training_features=False)
+    assert contents(tmp_path).keys() == (STAGES | {"run.json"}) - {"features/train.safetensors"}
+    assert not copy.has_training_features
+    test = run.features("test")
+    for name, scorer in copy.scorers(2).items():
+        np.testing.assert_array_equal(scorer.score(test), run.scorers(2)[name].score(test))
+
+
+def test_a_damaged_run_is_not_published(root, tmp_path):
+    (root / EXPERIMENT.name / "features/test.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"features/test\.safetensors .* is damaged"):
+        publish_run(load_run(root / EXPERIMENT.name), tmp_path / "book")
+    assert not [path for path in (tmp_path / "book").rglob("*") if path.is_file()]
 
 
 # --- making it again -----------------------------------------------------------------------------

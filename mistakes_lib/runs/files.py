@@ -1,0 +1,61 @@
+"""The files of a run: where they lie, how a classifier and a record are written and read."""
+
+import json
+import re
+
+import numpy as np
+import torch
+
+from mistakes_lib.classifiers import build_classifier
+from mistakes_lib.scores import LogLikelihood
+from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.temporal_ensembling import choose_labelled
+
+__all__ = [
+    "adaptive_file",
+    "labelled_rows",
+    "read_classifier",
+    "read_json",
+    "scorer_file",
+    "write_classifier",
+]
+
+
+def read_json(path):
+    """Read a JSON file of a run; a damaged one is named."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and make the run again") from None
+
+
+def write_classifier(path, classifier):
+    arrays = {name: tensor.cpu().numpy() for name, tensor in classifier.state_dict().items()}
+    save_arrays(path, arrays, {"kind": "classifier", "architecture": classifier.architecture})
+
+
+def read_classifier(path):
+    arrays, metadata = load_arrays(path)
+    classifier = build_classifier(metadata["architecture"])
+    classifier.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return classifier.eval()
+
+
+def adaptive_file(weight):
+    return f"attacks/adaptive-{weight:g}.safetensors"
+
+
+def scorer_file(scorer):
+    """Where a run keeps a fitted detector; None for one that has a density's file already, is
+    fitted on little, or is as large as the training features."""
+    if isinstance(scorer, LogLikelihood) or scorer.keeps_inputs or scorer.fits_on != "train":
+        return None
+    size = f"-{scorer.n_components}" if hasattr(scorer, "n_components") else ""
+    return f"scorers/{re.sub(r'[^a-z]+', '-', scorer.name.lower())}{size}.safetensors"
+
+
+def labelled_rows(experiment, labels):
+    """The rows whose labels the training saw, bool (n,), of the training labels (n,)."""
+    if experiment.labels_per_class is None:
+        return np.ones(len(labels), dtype=bool)
+    return choose_labelled(labels, experiment.labels_per_class, seed=experiment.seed)

@@ -1,0 +1,100 @@
+"""Make a run: all its stages in order, for one process at a time."""
+
+import fcntl
+from contextlib import contextmanager, nullcontext
+
+from mistakes_lib import processes
+from mistakes_lib.data import SPLITS
+from mistakes_lib.runs.reading import Run
+from mistakes_lib.runs.stages import Stages
+from mistakes_lib.storage import runs_root
+
+__all__ = ["make_run", "train_run"]
+
+
+def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
+    """Train, extract, attack and fit: everything the chapters read, stage by stage.
+
+    A stage whose inputs are unchanged is skipped, so a killed run goes on where it was; training
+    goes on at its last epoch. Two processes on one folder take turns.
+
+    Args:
+        experiment: :class:`~mistakes_lib.experiment.Experiment`.
+        root: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        data: folder of images; see :func:`~mistakes_lib.data.data_root`.
+        device: "auto", "cpu", "cuda", …
+        progress: print stages and show progress bars.
+
+    Returns:
+        Run.
+    """
+    with _open(experiment, root, data, device, progress) as stages:
+        stages.train()
+        if processes.is_main():
+            for split in SPLITS:
+                stages.features(split)
+            stages.attacks()
+            stages.ood()
+            stages.densities()
+            stages.deep_densities()
+            stages.scorers()
+            stages.adaptive_attack()
+            stages.examples()
+            stages.finish()
+    return Run(stages.folder)
+
+
+def train_run(experiment, *, root=None, data=None, device="auto", progress=True, restart=False):
+    """Train, and extract the features of all splits: the part of :func:`make_run` it begins with.
+
+    The run has neither attacks nor out-of-distribution sets then; ``make_run`` adds them.
+
+    Args:
+        experiment: :class:`~mistakes_lib.experiment.Experiment`.
+        root: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        data: folder of images; see :func:`~mistakes_lib.data.data_root`.
+        device: "auto", "cpu", "cuda", …
+        progress: print stages and show progress bars.
+        restart: begin anew, whatever an earlier call has left.
+
+    Returns:
+        Run.
+    """
+    with _open(experiment, root, data, device, progress) as stages:
+        if restart:
+            stages.forget_training()
+        stages.train()
+        if processes.is_main():
+            for split in SPLITS:
+                stages.features(split)
+            if not stages.is_finished():  # make_run may have been here before
+                stages.finish()
+    return Run(stages.folder)
+
+
+@contextmanager
+def _open(experiment, root, data, device, progress):
+    """The stages of a run, for all processes of one training and for no others meanwhile."""
+    device = processes.connect(device)
+    folder = runs_root(root) / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _exclusive(folder) if processes.is_main() else nullcontext():
+        if processes.is_main():
+            _remove_leftovers(folder)
+        processes.wait()
+        yield Stages(folder, experiment, root=data, device=device, progress=progress)
+
+
+@contextmanager
+def _exclusive(folder):
+    """Let one process at a time work on a run folder."""
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(folder):
+    """Delete the temporary files of killed writers; only the lock's holder may."""
+    for leftover in folder.rglob(".*.????????"):  # as atomic_write names them
+        if leftover.is_file():
+            leftover.unlink()

@@ -1,0 +1,49 @@
+"""What made a run: network, hardware, versions, revision."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+__all__ = ["environment", "hardware_of", "title_of"]
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
+
+
+def title_of(experiment):
+    """The field's name of a classifier: DenseNet-BC-40-12, WRN-28-10, TE-WRN-28-10."""
+    architecture = experiment.architecture
+    if architecture["name"] == "densenet_bc":
+        depth, growth = architecture.get("depth", 100), architecture.get("growth_rate", 12)
+        title = f"DenseNet-BC-{depth}-{growth}"
+    else:
+        title = f"WRN-{architecture.get('depth', 28)}-{architecture.get('widen_factor', 10)}"
+    return title if experiment.labels_per_class is None else f"TE-{title}"
+
+
+def hardware_of(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def environment():
+    """Versions and source revision, enough to know what made a run."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **versions, "revision": revision()}
+
+
+def revision():
+    source = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(source), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"mistakes {importlib.metadata.version('mistakes')}"

@@ -1,0 +1,267 @@
+"""Open a run and read what it holds, every file checked against its record."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mistakes_lib.comparison import fit_scorer, usual_scorers
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.experiment import DEEP_DENSITIES, Experiment
+from mistakes_lib.features import FeatureSet
+from mistakes_lib.runs.files import (
+    adaptive_file,
+    labelled_rows,
+    read_classifier,
+    read_json,
+    scorer_file,
+)
+from mistakes_lib.scores import LogLikelihood, Scorer
+from mistakes_lib.storage import runs_root, sha256_of
+
+__all__ = ["PUBLISHED_RUNS", "Run", "load_run", "published_runs"]
+
+PUBLISHED_RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
+
+
+def load_run(path):
+    """Open a run, published or your own.
+
+    Args:
+        path: a run folder, or a name such as "cifar10/densenet_bc_40_12/seed0", which is looked
+            up in $MISTAKES_RUNS (or ``runs``), then among the published runs.
+
+    Returns:
+        Run.
+
+    Raises:
+        FileNotFoundError: no run there; the message lists the runs that exist.
+    """
+    places = [Path(path), runs_root() / path, PUBLISHED_RUNS / path]
+    for place in places:
+        if (place / "run.json").is_file():
+            return Run(place)
+    known = sorted(
+        {
+            str(file.parent.relative_to(root))
+            for root in (runs_root(), PUBLISHED_RUNS)
+            for file in root.glob("*/*/*/run.json")
+        }
+    )
+    raise FileNotFoundError(
+        f"no run {path}: known runs are {', '.join(known) or 'none'}. "
+        "Make your own with `mistakes run PARAMETERS.yml`."
+    )
+
+
+def published_runs():
+    """The book's own runs, a list of Run in the order of their names."""
+    return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read lazily; every file is checked against ``run.json`` when it is read.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @cached_property
+    def info(self):
+        """The contents of ``run.json``: experiment, data, training history, environment, files."""
+        return read_json(self.path / "run.json")
+
+    @property
+    def name(self):
+        """ "<data set>/<classifier>/seed<k>"."""
+        return "/".join(self.path.resolve().parts[-3:])
+
+    @property
+    def title(self):
+        """What to print beside every number: network and data."""
+        return f"{self.info['title']} on {self.info['data']['description']}"
+
+    @property
+    def family(self):
+        """The paper's kind of classifier: "densenet_bc", "wide_resnet" or "semi_supervised"."""
+        if self.experiment.labels_per_class is not None:
+            return "semi_supervised"
+        return self.experiment.architecture["name"]
+
+    @cached_property
+    def experiment(self):
+        """The :class:`~mistakes_lib.experiment.Experiment` that made it."""
+        return Experiment.from_dict(self.info["experiment"])
+
+    @property
+    def classes(self):
+        """Class names, in the order of the labels."""
+        return tuple(self.info["data"]["classes"])
+
+    def file(self, name):
+        """The path of one of the run's files, after its checksum was compared.
+
+        Raises:
+            FileNotFoundError: the run has no such file.
+            ValueError: the file is not the one that ``run.json`` describes.
+        """
+        known = self.info["files"]
+        if name not in known:
+            raise FileNotFoundError(f"run {self.name} has no {name}; it has: {', '.join(known)}")
+        if not (self.path / name).is_file():
+            raise FileNotFoundError(f"{name} of run {self.name} is missing: make the run again")
+        if sha256_of(self.path / name) != known[name]:
+            raise ValueError(f"{name} of run {self.name} is damaged: make the run again")
+        return self.path / name
+
+    def classifier(self):
+        """The trained network, a FeatureClassifier in eval mode on the CPU."""
+        return read_classifier(self.file("classifier.safetensors"))
+
+    def features(self, split):
+        """FeatureSet of "train", "validation" or "test"."""
+        return FeatureSet.load(self.file(f"features/{split}.safetensors"))
+
+    def labelled(self):
+        """Whose labels the training saw, bool (n,): True for all but in semi-supervised training.
+
+        What needs labels of training features takes no others either.
+        """
+        return labelled_rows(self.experiment, self.features("train").labels)
+
+    def attack(self, name, eps):
+        """FeatureSet of the adversarial images, with the labels of the originals.
+
+        Args:
+            name: "fgsm" or "bim".
+            eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255.
+        """
+        return FeatureSet.load(self.file(f"attacks/{name}-{self.eps_level(eps)}.safetensors"))
+
+    def eps_level(self, eps):
+        """The one of :attr:`eps_levels` that an L∞ radius in [0, 1] pixel units is.
+
+        Raises:
+            ValueError: the run holds no attack with this radius.
+        """
+        level = min(self.eps_levels, key=lambda known: abs(known - eps * 255), default=np.inf)
+        if abs(level - eps * 255) > 0.01:
+            levels = ", ".join(f"{known}/255" for known in self.eps_levels)
+            raise ValueError(
+                f"run {self.name} holds no attack with eps = {eps * 255:.4g}/255; it has {levels}"
+            )
+        return level
+
+    def adaptive_attack(self, weight):
+        """FeatureSet of the images attacked by one who knows the detector, with their labels.
+
+        Args:
+            weight: of the log-likelihood, one of ``experiment.adaptive.weights``; the images are
+                the first ones of :attr:`attacked`.
+        """
+        return FeatureSet.load(self.file(adaptive_file(weight)))
+
+    @property
+    def eps_levels(self):
+        """L∞ radii of the run's attacks in units of 1/255, ascending."""
+        return sorted(self.experiment.eps_levels)
+
+    @property
+    def attacked(self):
+        """Rows of the test split that were attacked, int64 (n,)."""
+        return np.asarray(self.info["attacked"], dtype=np.int64)
+
+    @property
+    def ood_sets(self):
+        """Name → description of the run's out-of-distribution sets."""
+        return dict(self.info["ood"])
+
+    def ood(self, name):
+        """FeatureSet (without labels) of an out-of-distribution set."""
+        return FeatureSet.load(self.file(f"ood/{name}.safetensors"))
+
+    def density(self, n_components, *, seed=None, progress=False):
+        """A DiagonalGMM of the training features: the run's own, or fitted now if it has none.
+
+        Args:
+            n_components: number of mixture components K.
+            seed: seed of the fit; the run's own by default.
+            progress: show the EM iterations of a new fit.
+
+        Raises:
+            FileNotFoundError: it has none, and was published without its training features.
+        """
+        seed = self.experiment.seed if seed is None else seed
+        name = f"density/gmm-{n_components}.safetensors"
+        if seed == self.experiment.seed and name in self.info["files"]:
+            return DiagonalGMM.load(self.file(name))
+        if not self.has_training_features:
+            held = ", ".join(map(str, self.experiment.mixtures))
+            raise FileNotFoundError(
+                f"run {self.name} was published without its training features: it has mixtures of "
+                f"{held} components with seed {self.experiment.seed}, and no other can be fitted"
+            )
+        gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
+        return gmm.fit(self.features("train").features)
+
+    def deep_densities(self):
+        """The run's other densities of the training features, "VAE" or "MAF" → fitted density."""
+        return {
+            name.upper(): DEEP_DENSITIES[name].load(self.file(f"density/{name}.safetensors"))
+            for name in self.experiment.deep_densities
+        }
+
+    @property
+    def has_training_features(self):
+        """Whether densities and detectors can be fitted anew; published runs may lack them."""
+        return "features/train.safetensors" in self.info["files"]
+
+    def scorers(self, n_components, *, seed=None):
+        """The usual detectors of this run: its own, or fitted now if it has none.
+
+        Args:
+            n_components: number of mixture components K.
+            seed: seed of the fits; the run's own by default.
+
+        Returns:
+            dict of name → fitted scorer, as :func:`~mistakes_lib.comparison.usual_scorers` names
+            them. Nearest neighbors are those among the training features: a run without these
+            lacks that method.
+        """
+        seed = self.experiment.seed if seed is None else seed
+        validation = self.features("validation")
+        train = self.features("train") if self.has_training_features else None
+        scorers = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
+        if train is None:
+            scorers = {name: each for name, each in scorers.items() if not each.keeps_inputs}
+        for name, scorer in scorers.items():
+            file = scorer_file(scorer)
+            if seed == self.experiment.seed and file in self.info["files"]:
+                scorers[name] = Scorer.load(self.file(file))
+            elif scorer.fits_on == "validation" or isinstance(scorer, LogLikelihood):
+                scorer.fit(validation)  # a fitted density learns nothing more
+            else:
+                fit_scorer(scorer, train, validation, labelled=self.labelled())
+        return scorers
+
+    def siblings(self, n_components):
+        """The runs beside this one with the same data set and seed: other classifiers.
+
+        Args:
+            n_components: leave out runs that neither hold such a mixture nor can fit one.
+
+        Returns:
+            list of Run in the order of their names, this one first.
+        """
+        others = sorted(self.path.parents[1].glob(f"*/{self.path.name}/run.json"))
+        runs = [self, *(Run(file.parent) for file in others if file.parent != self.path)]
+        file = f"density/gmm-{n_components}.safetensors"
+        return [r for r in runs if r.has_training_features or file in r.info["files"]]
+
+    def figure(self, name):
+        """Path of a figure that was drawn when the images were at hand."""
+        return self.file(f"figures/{name}.png")
