@@ -23,6 +23,7 @@ _HOMES = {
     ),
     "data": ("ImageSet", "load_dataset"),
     "density": ("DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"),
+    "detector": ("Detector", "fit_detector"),
     "evaluation": (
         "DetectionReport",
         "ReliabilityBins",
@@ -36,6 +37,7 @@ _HOMES = {
         "select_threshold",
     ),
     "experiment": ("Experiment", "load_experiment", "load_experiments"),
+    "feature_files": ("load_features",),
     "features": ("FeatureSet", "extract_features"),
     "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
     "purification": (

@@ -153,6 +153,89 @@ def _say_where(made, quiet):
 
 
 @app.command()
+def fit(
+    train_features: Annotated[
+        Path, typer.Argument(metavar="TRAIN", help="npz, safetensors or Parquet.")
+    ],
+    validation_features: Annotated[
+        Path, typer.Argument(metavar="VALIDATION", help="The same of other inputs, with labels.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the detector goes.")] = Path(
+        "detector.safetensors"
+    ),
+    method: Annotated[
+        str, typer.Option(help="likelihood, mahalanobis, vim, calibrated, energy, …")
+    ] = "likelihood",
+    false_alarms: Annotated[
+        float, typer.Option(help="Share of correct predictions that may be flagged, guaranteed.")
+    ] = 0.05,
+    criterion: Annotated[
+        str | None, typer.Option(help="Instead: the threshold with the best f1, youden, accuracy.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the fit.")] = 0,
+    debug: Debug = False,
+):
+    """Fit a detector to features of your classifier, and choose its threshold.
+
+    The files hold features (n, d), logits (n, c) and labels (n,).
+    """
+    from mistakes_lib.detector import fit_detector, named_scorer
+    from mistakes_lib.feature_files import load_features
+
+    with _clear_errors(debug):
+        train_set, validation = load_features(train_features), load_features(validation_features)
+        detector = fit_detector(
+            train_set,
+            validation,
+            scorer=named_scorer(method),
+            false_alarms=false_alarms,
+            criterion=criterion,
+            random_state=seed,
+        )
+        detector.save(out)
+    flags, correct = detector.flag(validation), validation.correct
+    typer.echo(f"{detector.scorer.name}, {detector.rule}: {out}")
+    typer.echo(
+        f"validation: {flags[correct].mean():.1%} of {correct.sum()} correct and "
+        f"{flags[~correct].mean() if (~correct).any() else 0:.1%} of {(~correct).sum()} wrong "
+        "predictions are flagged"
+    )
+
+
+@app.command()
+def score(
+    features: Annotated[
+        str, typer.Argument(help="npz, safetensors or Parquet file, or - for rows on stdin.")
+    ],
+    detector: Annotated[Path, typer.Option(help="What `mistakes fit` wrote.")] = Path(
+        "detector.safetensors"
+    ),
+    form: Annotated[
+        str, typer.Option("--format", help="csv or jsonl, of what is read on stdin and printed.")
+    ] = "csv",
+    debug: Debug = False,
+):
+    """Score features with a detector: a line an input, its score and whether it is flagged."""
+    import sys
+
+    from mistakes_lib.detector import Detector
+    from mistakes_lib.feature_files import load_features, read_stream
+
+    with _clear_errors(debug):
+        if form not in ("csv", "jsonl"):
+            raise ValueError(f"--format must be csv or jsonl, got {form!r}")
+        loaded = Detector.load(detector)
+        batches = read_stream(sys.stdin, form) if features == "-" else [load_features(features)]
+        if form == "csv":
+            typer.echo("score,flagged")
+        line = {"csv": "{},{}", "jsonl": '{{"score": {}, "flagged": {}}}'}[form]
+        for batch in batches:
+            for value in loaded.score(batch):
+                flagged = "true" if value < loaded.threshold else "false"
+                typer.echo(line.format(repr(float(value)), flagged))
+
+
+@app.command()
 def sweep(
     grid: Annotated[
         Path, typer.Argument(help="YAML file: chapter, and parameters with lists of values.")

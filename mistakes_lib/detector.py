@@ -1,0 +1,145 @@
+"""A detector for use: a fitted score, and the threshold below which inputs are flagged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.evaluation import conformal_threshold, select_threshold
+from mistakes_lib.scores import (
+    Energy,
+    LogLikelihood,
+    Mahalanobis,
+    MaxLogit,
+    MaxSoftmax,
+    NearestNeighbors,
+    RelativeMahalanobis,
+    Scorer,
+    TemperatureScaling,
+    ViM,
+    ZhengHong,
+)
+from mistakes_lib.storage import load_arrays, save_arrays
+
+__all__ = ["Detector", "fit_detector", "named_scorer"]
+
+METHODS = {
+    "mahalanobis": Mahalanobis,
+    "relative-mahalanobis": RelativeMahalanobis,
+    "nearest-neighbors": NearestNeighbors,
+    "zheng-hong": ZhengHong,
+    "vim": ViM,
+    "calibrated": TemperatureScaling,
+    "max-softmax": MaxSoftmax,
+    "max-logit": MaxLogit,
+    "energy": Energy,
+}
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A fitted scorer with a threshold.
+
+    Args:
+        scorer: fitted :class:`~mistakes_lib.scores.Scorer`.
+        threshold: inputs with a lower score are flagged.
+        rule: how the threshold was chosen, for the reader.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.scores import MaxLogit
+        >>> batch = FeatureSet(np.zeros((2, 1)), [[3.0, 0], [1, 0]])
+        >>> Detector(MaxLogit().fit(batch), 2.0, "by hand").flag(batch)
+        array([False,  True])
+    """
+
+    scorer: Scorer
+    threshold: float
+    rule: str
+
+    def score(self, batch):
+        """Score a FeatureSet of n inputs: float64 (n,), higher = more trustworthy."""
+        return self.scorer.score(batch)
+
+    def flag(self, batch):
+        """Whether each of n inputs is suspicious, bool (n,)."""
+        return self.score(batch) < self.threshold
+
+    def save(self, path):
+        """Write it to one safetensors file."""
+        arrays, metadata = self.scorer.pack()
+        facts = {"kind": "Detector", "threshold": float(self.threshold), "rule": self.rule}
+        save_arrays(path, arrays, facts | {"scorer": metadata})
+
+    @classmethod
+    def load(cls, path):
+        """Read a detector that :meth:`save` wrote; its scores are the same bit for bit.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        arrays, metadata = load_arrays(path, ["Detector"])
+        try:
+            scorer = Scorer.unpack(arrays, metadata["scorer"])
+            return cls(scorer, float(metadata["threshold"]), str(metadata["rule"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no detector of this version: {error!r}") from None
+
+
+def fit_detector(
+    train, validation, *, scorer=None, false_alarms=0.05, criterion=None, random_state=0
+):
+    """Fit the paper's detector, or another, and choose its threshold on validation inputs.
+
+    Args:
+        train: FeatureSet of the training split, for scorers that are fitted on it.
+        validation: FeatureSet of the validation split, with labels.
+        scorer: unfitted :class:`~mistakes_lib.scores.Scorer`; by default the log-likelihood under
+            a mixture of 100 Gaussians (of a tenth as many as there are rows, if that is less).
+        false_alarms: share of correct predictions that may be flagged, guaranteed as
+            :func:`~mistakes_lib.evaluation.conformal_threshold` says.
+        criterion: choose the threshold by this criterion of
+            :func:`~mistakes_lib.evaluation.select_threshold` instead, such as "f1".
+        random_state: seed of the mixture and of the folds.
+
+    Returns:
+        Detector.
+
+    Raises:
+        ValueError: ``validation`` has no labels or too few mistakes for the criterion, or too few
+            correct predictions for the guarantee.
+    """
+    if validation.labels is None:
+        raise ValueError("the threshold is chosen on validation labels, but there are none")
+    if scorer is None:
+        n_components = min(100, max(1, len(train) // 10))
+        scorer = LogLikelihood(DiagonalGMM(n_components, random_state=random_state))
+    scorer.fit(validation if scorer.fits_on == "validation" else train)
+    scores, correct = scorer.score(validation), validation.correct
+    if criterion is not None:
+        found = select_threshold(scores, correct, criterion=criterion, random_state=random_state)
+        return Detector(scorer, float(found.value), f"best {criterion} on validation inputs")
+    threshold = conformal_threshold(scores[correct], false_alarms)
+    if not np.isfinite(threshold):
+        raise ValueError(
+            f"{correct.sum()} correct validation predictions are too few to promise "
+            f"{false_alarms:.2%} false alarms: bring at least {int(np.ceil(1 / false_alarms)) - 1}"
+        )
+    return Detector(scorer, threshold, f"at most {false_alarms:.2%} false alarms, guaranteed")
+
+
+def named_scorer(name):
+    """An unfitted scorer by the name of its method; None for "likelihood", the default.
+
+    Args:
+        name: "likelihood", "mahalanobis", "vim", "calibrated", "energy", …
+
+    Raises:
+        ValueError: an unknown name; all are listed.
+    """
+    if name == "likelihood":
+        return None
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}: choose from likelihood, {', '.join(METHODS)}")
+    return METHODS[name]()

@@ -1,0 +1,148 @@
+"""A detector keeps its promise, comes back bit for bit, and serves from the command line."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mistakes_lib.cli import app
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.detector import Detector, fit_detector, named_scorer
+from mistakes_lib.evaluation import select_threshold
+from mistakes_lib.features import FeatureSet
+from mistakes_lib.scores import LogLikelihood, Mahalanobis
+from mistakes_lib.storage import save_arrays
+
+
+def batch(n, seed=0, shift=0.0):
+    """Two classes in three dimensions; the head is right more often far from the border."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=n)
+    features = rng.normal(size=(n, 3)) + 2 * labels[:, None] + shift
+    edge = features.sum(axis=1) - 3
+    return FeatureSet(features, np.stack([-edge, edge], axis=1), labels)
+
+
+TRAIN, VALIDATION, TEST = batch(600), batch(400, 1), batch(500, 2)
+
+
+def test_the_default_is_the_papers_detector_with_a_guarantee():
+    detector = fit_detector(TRAIN, VALIDATION)
+    assert isinstance(detector.scorer, LogLikelihood)
+    assert detector.scorer.density_.n_components == 60
+    assert detector.flag(VALIDATION)[VALIDATION.correct].mean() <= 0.05
+    assert detector.flag(batch(200, 3, shift=9.0)).mean() > 0.95
+    np.testing.assert_array_equal(detector.flag(TEST), detector.score(TEST) < detector.threshold)
+
+
+def test_a_criterion_chooses_as_select_threshold_does():
+    detector = fit_detector(TRAIN, VALIDATION, scorer=Mahalanobis(), criterion="youden")
+    scores = Mahalanobis().fit(TRAIN).score(VALIDATION)
+    expected = select_threshold(scores, VALIDATION.correct, criterion="youden")
+    assert detector.threshold == expected.value and "youden" in detector.rule
+
+
+def test_detectors_are_the_same_in_another_process(tmp_path):
+    methods = ("likelihood", "zheng-hong", "calibrated", "vim", "energy")
+    detectors = {m: fit_detector(TRAIN, VALIDATION, scorer=named_scorer(m)) for m in methods}
+    for method, detector in detectors.items():
+        detector.save(tmp_path / method)
+    TEST.save(tmp_path / "test.safetensors")
+    code = (
+        "import numpy as np; from mistakes_lib import Detector, FeatureSet;"
+        "batch = FeatureSet.load('test.safetensors');"
+        f"loaded = {{m: Detector.load(m) for m in {methods}}};"
+        "np.savez('scores', **{m: d.score(batch) for m, d in loaded.items()});"
+        "np.savez('flags', **{m: d.flag(batch) for m, d in loaded.items()})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    scores, flags = np.load(tmp_path / "scores.npz"), np.load(tmp_path / "flags.npz")
+    for method, detector in detectors.items():
+        np.testing.assert_array_equal(scores[method], detector.score(TEST))
+        np.testing.assert_array_equal(flags[method], detector.flag(TEST))
+        assert Detector.load(tmp_path / method).rule == detector.rule
+
+
+def test_what_cannot_be_promised_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"19 correct .* bring at least 99"):
+        few = VALIDATION[VALIDATION.correct][:19]
+        fit_detector(TRAIN, few, false_alarms=0.01)
+    with pytest.raises(ValueError, match="chosen on validation labels, but there are none"):
+        fit_detector(TRAIN, FeatureSet(TRAIN.features, TRAIN.logits))
+    with pytest.raises(ValueError, match="unknown method 'x': choose from likelihood, mahalanobis"):
+        named_scorer("x")
+    DiagonalGMM(2).fit(TRAIN.features).save(tmp_path / "density")
+    with pytest.raises(ValueError, match="holds a DiagonalGMM, not a Detector"):
+        Detector.load(tmp_path / "density")
+    save_arrays(tmp_path / "odd", {"a": np.ones(1)}, {"kind": "Detector", "scorer": {"kind": "x"}})
+    with pytest.raises(ValueError, match="holds no detector of this version"):
+        Detector.load(tmp_path / "odd")
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def mistakes(*arguments, stdin=None):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A folder with files of features and the detector that the command fitted on them."""
+    folder = tmp_path_factory.mktemp("detector")
+    for name, part in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items():
+        np.savez(folder / name, features=part.features, logits=part.logits, labels=part.labels)
+    out = folder / "detector.safetensors"
+    result = mistakes("fit", folder / "train.npz", folder / "validation.npz", "--out", out)
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def test_fit_says_what_the_detector_does(fitted):
+    folder, said = fitted
+    detector = Detector.load(folder / "detector.safetensors")
+    np.testing.assert_array_equal(detector.score(TEST), fit_detector(TRAIN, VALIDATION).score(TEST))
+    alarms = detector.flag(VALIDATION)[VALIDATION.correct].mean()
+    assert f"validation: {alarms:.1%} of {VALIDATION.correct.sum()} correct" in said
+    assert "at most 5.00% false alarms, guaranteed" in said
+
+
+def test_score_prints_a_line_an_input(fitted):
+    folder, _ = fitted
+    detector = Detector.load(folder / "detector.safetensors")
+    options = ("--detector", folder / "detector.safetensors")
+    lines = mistakes("score", folder / "test.npz", *options).stdout.splitlines()
+    assert lines[0] == "score,flagged" and len(lines) == len(TEST) + 1
+    scores, flags = zip(*(line.split(",") for line in lines[1:]), strict=True)
+    np.testing.assert_array_equal(np.array(scores, dtype=float), detector.score(TEST))
+    np.testing.assert_array_equal(np.array(flags) == "true", detector.flag(TEST))
+    rows = mistakes("score", folder / "test.npz", *options, "--format", "jsonl").stdout
+    assert [json.loads(row)["flagged"] for row in rows.splitlines()] == detector.flag(TEST).tolist()
+
+
+def test_score_reads_a_stream(fitted):
+    folder, _ = fitted
+    rows = zip(TEST.features.tolist(), TEST.logits.tolist(), strict=True)
+    stdin = "".join(json.dumps({"features": f, "logits": z}) + "\n" for f, z in rows)
+    options = ("--detector", folder / "detector.safetensors", "--format", "jsonl")
+    streamed = mistakes("score", "-", *options, stdin=stdin).stdout
+    assert streamed == mistakes("score", folder / "test.npz", *options).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("test.npz", "--format", "xml"), "--format must be csv or jsonl"),
+        (("none.npz",), "no file"),
+        (("test.npz", "--detector", "test.npz"), "test.npz is damaged or no safetensors file"),
+    ],
+)
+def test_what_the_user_did_wrong_is_one_line(fitted, monkeypatch, arguments, complaint):
+    monkeypatch.chdir(fitted[0])
+    result = mistakes("score", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ") and complaint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
