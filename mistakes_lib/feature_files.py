@@ -43,9 +43,8 @@ def load_features(path):
     arrays = readers[path.suffix](path)
     missing = [name for name in PARTS[:2] if name not in arrays]
     if missing:
-        raise ValueError(
-            f"{path} has no {missing[0]}; it has: {', '.join(sorted(arrays)) or 'nothing'}"
-        )
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path} has no {missing[0]}; it has: {found}")
     try:
         return FeatureSet(*(arrays.get(name) for name in PARTS))
     except (TypeError, ValueError) as error:

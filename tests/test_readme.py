@@ -24,7 +24,8 @@ COMMANDS = [
 ]
 
 
-def test_the_lines_for_ones_own_classifier_run_and_keep_their_promise():
+def test_the_lines_for_ones_own_classifier_run_and_keep_their_promise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = next(c for c in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "watched" in c)
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
     torch.manual_seed(0)
