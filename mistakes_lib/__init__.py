@@ -48,6 +48,8 @@ _HOMES = {
         "purification_objective",
         "purify",
     ),
+    "report": ("Report", "make_report"),
+    "report_page": ("report_html",),
     "runs": ("Run", "load_run", "make_run", "publish_run", "published_runs", "train_run"),
     "scores": (
         "Combined",

@@ -236,6 +236,74 @@ def score(
 
 
 @app.command()
+def report(
+    train_features: Annotated[
+        Path,
+        typer.Option("--train", help="Training inputs: npz, safetensors or Parquet."),
+    ],
+    validation_features: Annotated[
+        Path, typer.Option("--validation", help="The same of held-out inputs.")
+    ],
+    test_features: Annotated[
+        Path, typer.Option("--test", help="The same of other held-out inputs.")
+    ],
+    ood: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE of inputs from elsewhere; many times.")
+    ] = None,
+    adversarial: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE of attacked inputs; many times.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    components: Annotated[
+        int | None, typer.Option(min=1, help="Gaussians in the mixture. [default: 100]")
+    ] = None,
+    false_alarms: Annotated[
+        float, typer.Option(help="Share of correct predictions that the detector may flag.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of the fits.")] = 0,
+    debug: Debug = False,
+):
+    """Report where your classifier fails: one HTML page, report.json and a detector.
+
+    The files hold features (n, d), logits (n, c) and, but for the suspects, labels (n,).
+    """
+    import json
+
+    from mistakes_lib.feature_files import load_features
+    from mistakes_lib.report import make_report
+    from mistakes_lib.report_page import report_html
+
+    with _clear_errors(debug):
+        files = (train_features, validation_features, test_features)
+        train_set, validation, test = (load_features(path) for path in files)
+        suspects = {}
+        for given in [*(ood or []), *(adversarial or [])]:
+            name, separator, path = given.partition("=")
+            if not (name and separator and path) or name in suspects:
+                raise ValueError(f"{given!r} must be NAME=FILE, with a name for each file")
+            suspects[name] = load_features(path)
+        found = make_report(
+            train_set,
+            validation,
+            test,
+            suspects=suspects,
+            n_components=components,
+            false_alarms=false_alarms,
+            seed=seed,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.html").write_text(report_html(found), encoding="utf-8")
+        (out / "report.json").write_text(json.dumps(found.facts, indent=1), encoding="utf-8")
+        found.detector.save(out / "detector.safetensors")
+    for verdict in found.facts["verdicts"]:
+        typer.echo(
+            f"{verdict['set']}: {verdict['flagged_by_likelihood']}, AUROC {verdict['auroc']:.3f} "
+            f"(best: {verdict['best']}, {verdict['best_auroc']:.3f})"
+        )
+    typer.echo(f"{out / 'report.html'}")
+
+
+@app.command()
 def sweep(
     grid: Annotated[
         Path, typer.Argument(help="YAML file: chapter, and parameters with lists of values.")

@@ -79,6 +79,8 @@ ROOMS = {
     "plotting": 7,
     "comparison": 7,
     "claims": 8,
+    "report": 8,
+    "report_page": 9,
     "experiment": 8,
     "runs": 9,
     "sweep": 10,
