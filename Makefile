@@ -28,7 +28,7 @@ book: $(INSTALLED)  ## execute the chapters and publish the book; PARAMETERS=qui
 test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, published pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 notebooks: $(INSTALLED)  ## write notebooks/*.ipynb from their sources notebooks/*.py
 	@$(BIN)/python book/build.py notebooks

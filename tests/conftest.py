@@ -2,6 +2,9 @@
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: idle threads are not to spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before anything imports torch
+
 import matplotlib.font_manager  # noqa: F401  makes the font cache now: later it would print so
 import pytest
 
