@@ -69,7 +69,9 @@ class FeatureClassifier(nn.Module):
         produces the network's output, and fails with the other candidates' names if not.
 
         Args:
-            net: an ``nn.Module`` from standardised images (n, 3, h, w) to logits (n, c).
+            net: an ``nn.Module`` from standardised images (n, 3, h, w) to logits (n, c), or to an
+                object that has them as ``logits``: torchvision's, timm's and Hugging Face's image
+                classifiers.
             head: name of the last linear layer, such as ``"fc"``; by default the last
                 ``nn.Linear`` in the network's own order.
             mean: per-channel mean that the network expects to be subtracted.
@@ -113,7 +115,8 @@ class _HeadInput(nn.Module):
             lambda _, inputs, output: seen.append((inputs[0], output))
         )
         try:
-            logits = self.net(images)
+            output = self.net(images)
+            logits = getattr(output, "logits", output)  # as Hugging Face's models have them
         finally:
             hook.remove()
         if not self._verified:
