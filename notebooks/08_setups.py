@@ -102,8 +102,8 @@ table
 
 # %% [markdown]
 # Why a run departs: it was made on the hardware named in the verdict. A 300-epoch
-# DenseNet-BC-100-12 takes two CPU cores more than two days; a single cycle of the learning rate
-# gets a smaller network far in few epochs, and with so few epochs dropout would only slow it.
+# DenseNet-BC-100-12 takes two CPU cores more than two days; one or two cycles of the learning rate
+# get a smaller network far in few epochs, and with so few epochs dropout would only slow it.
 #
 # What was chosen where Appendix C is silent or odd:
 #
@@ -130,8 +130,8 @@ _ = plotting.training_curves(ax, info["training"]["history"])
 # %% [markdown]
 # ## All published runs
 #
-# Each was trained once, on the hardware named; the others' numbers are one parameter away, as in
-# `papermill … -p classifier NAME`.
+# Each was trained once, on the hardware named; hours are wall time, pauses for other work included.
+# The others' numbers are one parameter away, as in `papermill … -p classifier NAME`.
 
 # %% tags=["hide-input"]
 rows = {
