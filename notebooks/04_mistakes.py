@@ -143,6 +143,9 @@ pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]
 # The VAE's likelihood is estimated by importance sampling, from above in bits. Missing from this
 # comparison, because this book has not trained it yet: the paper's PixelCNN on images.
 
+# %% tags=["hide-input"]
+Markdown("" if deep else f"Missing as well: {source.title} has neither VAE nor MAF yet.")
+
 # %% [markdown]
 # ## Independent fits
 #

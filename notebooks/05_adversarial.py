@@ -189,10 +189,10 @@ for weight, side in score_many(scorers, clean, batches).items():
     }
     knowing[weight] = shares | auroc_table(side, confidence=confidence).AUROC.to_dict()
 knowing = pd.DataFrame(knowing).rename_axis(columns="w")
-knowing.round(3)
+knowing.round(3) if adaptive else None
 
 # %% tags=["hide-input"]
-text = "This run holds no such attack."
+text = "No such attack has been computed yet for this network."
 if adaptive:
     unnoticed = knowing.loc["fooled, unnoticed"]
     text = (
