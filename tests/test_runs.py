@@ -526,14 +526,10 @@ from pathlib import Path
 import numpy as np
 from mistakes_lib.experiment import Experiment
 from mistakes_lib import runs
-from mistakes_lib.temporal_ensembling import TemporalEnsembling
-from mistakes_lib.training import Recipe
 
 root, parameters, jobs = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 make = getattr(runs, sys.argv[4])
-recipe, ensembling = Recipe(**parameters.pop("recipe")), parameters.pop("ensembling")
-ensembling = ensembling and TemporalEnsembling(**ensembling)
-experiment = Experiment(recipe=recipe, ensembling=ensembling, **parameters)
+experiment = Experiment.from_dict(parameters)
 replace = Path.replace
 
 def die_at(file, moment):

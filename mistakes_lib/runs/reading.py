@@ -22,6 +22,7 @@ from mistakes_lib.storage import runs_root, sha256_of
 
 __all__ = ["PUBLISHED_RUNS", "Run", "load_run", "published_runs"]
 
+PATIENT = 300  # EM iterations: some starts need more than 100
 PUBLISHED_RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
 
 
@@ -205,7 +206,7 @@ class Run:
                 f"run {self.name} was published without its training features: it has mixtures of "
                 f"{held} components with seed {self.experiment.seed}, and no other can be fitted"
             )
-        gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
+        gmm = DiagonalGMM(n_components, max_iter=PATIENT, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
 
     def deep_densities(self):

@@ -119,7 +119,7 @@ class ZhengHong(Scorer):
     reads = ("features", "logits")
     needs_labels = True
 
-    def __init__(self, n_components=10, *, max_iter=100, device="auto", random_state=None):
+    def __init__(self, n_components=10, *, max_iter=300, device="auto", random_state=None):
         self.n_components = n_components
         self.max_iter = max_iter
         self.device = device
