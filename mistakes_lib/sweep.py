@@ -201,7 +201,7 @@ def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
     with tqdm(total=len(sweep.cells), initial=len(sweep.cells) - len(waiting), unit="cell",
               desc=grid.notebook.stem, disable=not progress) as bar:  # fmt: skip
         failures = 0
-        with _execution(scheduler, workers) as execute_all:
+        with _environment_kept(), _execution(scheduler, workers) as execute_all:
             for failed in execute_all(grid.notebook, waiting, environment):
                 failures += failed
                 bar.set_postfix(failed=failures)
@@ -212,6 +212,17 @@ def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
         with atomic_write(folder / "summary.csv") as temporary:
             sweep.summary().to_csv(temporary, index=False)
     return sweep
+
+
+@contextmanager
+def _environment_kept():
+    """Leave the environment variables as they were: Dask and the cells set some."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

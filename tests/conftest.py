@@ -13,6 +13,15 @@ from book.build import isolate_kernels
 isolate_kernels()
 
 
+@pytest.fixture(autouse=True)
+def environment_as_it_was():
+    """Dask sets thread counts in this process's environment, which later kernels would inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def pytest_collection_modifyitems(items):
     """Skip tests on real images where there are none."""
     if os.environ.get("MISTAKES_DATA"):
