@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mistakes_lib.comparison import fit_scorer
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation import conformal_threshold, select_threshold
 from mistakes_lib.scores import (
@@ -21,7 +22,7 @@ from mistakes_lib.scores import (
 )
 from mistakes_lib.storage import load_arrays, save_arrays
 
-__all__ = ["Detector", "fit_detector", "named_scorer"]
+__all__ = ["Detector", "fit_detector", "guarantee", "named_scorer", "usual_components"]
 
 METHODS = {
     "mahalanobis": Mahalanobis,
@@ -113,9 +114,8 @@ def fit_detector(
     if validation.labels is None:
         raise ValueError("the threshold is chosen on validation labels, but there are none")
     if scorer is None:
-        n_components = min(100, max(1, len(train) // 10))
-        scorer = LogLikelihood(DiagonalGMM(n_components, random_state=random_state))
-    scorer.fit(validation if scorer.fits_on == "validation" else train)
+        scorer = LogLikelihood(DiagonalGMM(usual_components(train), random_state=random_state))
+    fit_scorer(scorer, train, validation)
     scores, correct = scorer.score(validation), validation.correct
     if criterion is not None:
         found = select_threshold(scores, correct, criterion=criterion, random_state=random_state)
@@ -126,7 +126,17 @@ def fit_detector(
             f"{correct.sum()} correct validation predictions are too few to promise "
             f"{false_alarms:.2%} false alarms: bring at least {int(np.ceil(1 / false_alarms)) - 1}"
         )
-    return Detector(scorer, threshold, f"at most {false_alarms:.2%} false alarms, guaranteed")
+    return Detector(scorer, threshold, guarantee(false_alarms))
+
+
+def usual_components(train):
+    """As many Gaussians as the paper's detector has, or a tenth of the inputs if these are few."""
+    return min(100, max(1, len(train) // 10))
+
+
+def guarantee(false_alarms):
+    """The rule of a conformal threshold, for the reader."""
+    return f"at most {false_alarms:.2%} false alarms, guaranteed"
 
 
 def named_scorer(name):

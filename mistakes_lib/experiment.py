@@ -5,13 +5,13 @@ import inspect
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import yaml
-
 from mistakes_lib.classifiers import ARCHITECTURES
 from mistakes_lib.data import DATASETS
 from mistakes_lib.density import FeatureMAF, FeatureVAE
+from mistakes_lib.storage import read_yaml
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
+from mistakes_lib.validation import check_ranges
 
 __all__ = ["AdaptiveAttack", "Experiment", "load_experiment", "load_experiments"]
 
@@ -52,14 +52,13 @@ class AdaptiveAttack:
 
     def __post_init__(self):
         object.__setattr__(self, "weights", tuple(self.weights))
-        for name, ok in {
+        conditions = {
             "eps_level": 0 < self.eps_level <= 255,
             "weights": all(weight >= 0 for weight in self.weights),
             "images": self.images >= 1,
             "iterations": self.iterations >= 1,
-        }.items():
-            if not ok:
-                raise ValueError(f"adaptive: {name} = {getattr(self, name)!r} is out of range")
+        }
+        check_ranges(self, "adaptive", conditions)
 
 
 @dataclass(frozen=True)
@@ -257,12 +256,7 @@ def _parameters_file(path):
 
 def _read_yaml(path):
     """The contents of a parameters file that has a section "experiment"."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no parameters file {path}")
-    try:
-        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    parameters = read_yaml(path, "parameters file")
     if not isinstance(parameters, dict) or not isinstance(parameters.get("experiment"), dict):
         raise ValueError(f"{path} has no section 'experiment', so there is nothing to run")
     return parameters

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mistakes_lib.comparison import detection_table, fit_scorers, score_many
+from mistakes_lib.comparison import detection_table, fit_scorers
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.detector import Detector
+from mistakes_lib.detector import Detector, guarantee, usual_components
 from mistakes_lib.evaluation import (
     conformal_threshold,
     expected_calibration_error,
@@ -82,20 +82,23 @@ def make_report(
     if MISTAKES in suspects:
         raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
     if n_components is None:
-        n_components = min(100, max(1, len(train) // 10))
+        n_components = usual_components(train)
     scorers = fit_scorers(train, validation, DiagonalGMM(n_components, random_state=seed))
     ours = next(iter(scorers))
     both = [scorers[ours], scorers["Calibrated"]]
     if not validation.correct.all():
         scorers["Combined"] = Combined(both).fit(validation)
-    pairs = {MISTAKES: _split(scorers, test)} | score_many(scorers, test, suspects)
+    scores = {name: scorer.score(test) for name, scorer in scorers.items()}
+    pairs = {MISTAKES: {name: (s[test.correct], s[~test.correct]) for name, s in scores.items()}}
+    for key, batch in suspects.items():
+        pairs[key] = {name: (scores[name], s.score(batch)) for name, s in scorers.items()}
     tables = {
         name: detection_table(each, confidence=confidence, random_state=seed)
         for name, each in pairs.items()
     }
     usual = scorers[ours].score(validation)[validation.correct]
     threshold = conformal_threshold(usual, false_alarms)
-    rule = f"at most {false_alarms:.2%} false alarms, guaranteed"
+    rule = guarantee(false_alarms)
     facts = {
         "inputs": _inputs(train, validation, test, suspects),
         "verdicts": [
@@ -103,21 +106,15 @@ def make_report(
         ],
         "methods": {name: _records(table) for name, table in tables.items()},
         "explorer": {
-            name: _explorer(scorers[name].score(test), test.correct)
+            name: _explorer(scores[name], test.correct)
             for name in (ours, "Calibrated", "Combined")
             if name in scorers
         },
-        "detector": _detector(scorers[ours].score(test), test.correct, threshold, rule),
+        "detector": _detector(scores[ours], test.correct, threshold, rule),
         "calibration": _calibration(scorers["Calibrated"], test),
-        "extremes": _extremes(scorers[ours].score(test), test),
+        "extremes": _extremes(scores[ours], test),
     }
     return Report(facts, Detector(scorers[ours], threshold, rule), ours)
-
-
-def _split(scorers, test):
-    """Scores of correct and of wrong test predictions, each input scored once."""
-    scores = {name: scorer.score(test) for name, scorer in scorers.items()}
-    return {name: (s[test.correct], s[~test.correct]) for name, s in scores.items()}
 
 
 def _inputs(train, validation, test, suspects):

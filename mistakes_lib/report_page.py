@@ -4,6 +4,7 @@ import html
 
 import plotly.graph_objects as go
 from jinja2 import Environment
+from markupsafe import Markup
 
 __all__ = ["report_html"]
 
@@ -100,21 +101,14 @@ def report_html(report, *, title="Where does this classifier fail?"):
         title=title,
         ours=report.rule,
         best={verdict["set"]: verdict["best"] for verdict in facts["verdicts"]},
-        explorer=_Safe(explorer.to_html(full_html=False, include_plotlyjs=True)),
-        reliability=_Safe(
+        explorer=Markup(explorer.to_html(full_html=False, include_plotlyjs=True)),
+        reliability=Markup(
             _reliability(facts["calibration"]).to_html(full_html=False, include_plotlyjs=False)
         ),
         percent=lambda value: "–" if value is None else f"{value:.1%}",
         three=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
         one=lambda value: f"{value:.1f}",
     )
-
-
-class _Safe(str):
-    """Markup that is not to be escaped."""
-
-    def __html__(self):
-        return str(self)
 
 
 def _explorer(methods):

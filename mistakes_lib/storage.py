@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-__all__ = ["atomic_write", "load_arrays", "runs_root", "save_arrays", "sha256_of"]
+__all__ = ["atomic_write", "load_arrays", "read_yaml", "runs_root", "save_arrays", "sha256_of"]
 
 
 @contextmanager
@@ -108,6 +109,25 @@ def sha256_of(path):
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_yaml(path, what):
+    """The contents of a YAML file.
+
+    Args:
+        path: the file.
+        what: what the file is, for the message that there is none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no YAML.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no {what} {path}")
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def runs_root(root=None):

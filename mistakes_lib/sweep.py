@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from tqdm.auto import tqdm
 
 from mistakes_lib.claims import printed_evidence
-from mistakes_lib.storage import atomic_write, runs_root
+from mistakes_lib.storage import atomic_write, read_yaml, runs_root
 
 __all__ = ["Cell", "Grid", "Sweep", "load_grid", "run_sweep"]
 
@@ -149,12 +148,7 @@ def load_grid(path):
             such parameter.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no grid {path}")
-    try:
-        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    contents = read_yaml(path, "grid")
     if not isinstance(contents, dict) or set(contents) != {"chapter", "parameters"}:
         raise ValueError(f"{path} must have the keys chapter and parameters, and no others")
     parameters = contents["parameters"]

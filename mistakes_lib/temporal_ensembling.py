@@ -23,7 +23,7 @@ from mistakes_lib.training import (
     sgd,
     signature_of,
 )
-from mistakes_lib.validation import as_labels
+from mistakes_lib.validation import as_labels, check_ranges
 
 __all__ = [
     "TemporalEnsembling",
@@ -65,14 +65,13 @@ class TemporalEnsembling:
     ramp_up_lr: bool = True
 
     def __post_init__(self):
-        for name, ok in {
+        conditions = {
             "max_weight": 0 <= self.max_weight < math.inf,
             "momentum": 0 <= self.momentum < 1,
             "ramp_up": 0 <= self.ramp_up < math.inf,
             "ramp_down": 0 <= self.ramp_down < math.inf,
-        }.items():
-            if not ok:
-                raise ValueError(f"ensembling: {name} = {getattr(self, name)!r} is out of range")
+        }
+        check_ranges(self, "ensembling", conditions)
 
     def ramps(self, epochs):
         """Lengths of the ramp-up and the ramp-down in a training of so many epochs.

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from mistakes_lib import processes
 from mistakes_lib.augmentation import augment
 from mistakes_lib.storage import load_arrays, save_arrays
-from mistakes_lib.validation import as_labels
+from mistakes_lib.validation import as_labels, check_ranges
 
 __all__ = ["Recipe", "learning_rate", "train"]
 
@@ -68,7 +68,7 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        for name, ok in {
+        conditions = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
             "lr": self.lr > 0,
@@ -80,9 +80,8 @@ class Recipe:
             "max_shift": self.max_shift >= 0,
             "schedule": self.schedule in SCHEDULES,
             "precision": self.precision in PRECISIONS,
-        }.items():
-            if not ok:
-                raise ValueError(f"recipe: {name} = {getattr(self, name)!r} is out of range")
+        }
+        check_ranges(self, "recipe", conditions)
 
     def settings(self):
         """Name → value, as Appendix C's list has it."""

@@ -12,13 +12,17 @@ from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.temporal_ensembling import choose_labelled
 
 __all__ = [
+    "TRAINING_FEATURES",
     "adaptive_file",
     "labelled_rows",
+    "mixture_file",
     "read_classifier",
     "read_json",
     "scorer_file",
     "write_classifier",
 ]
+
+TRAINING_FEATURES = "features/train.safetensors"
 
 
 def read_json(path):
@@ -39,6 +43,11 @@ def read_classifier(path):
     classifier = build_classifier(metadata["architecture"])
     classifier.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return classifier.eval()
+
+
+def mixture_file(n_components):
+    """Where a run keeps the mixture with so many components."""
+    return f"density/gmm-{n_components}.safetensors"
 
 
 def adaptive_file(weight):

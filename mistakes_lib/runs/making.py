@@ -29,10 +29,8 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
         Run.
     """
     with _open(experiment, root, data, device, progress) as stages:
-        stages.train()
+        _classify(stages)
         if processes.is_main():
-            for split in SPLITS:
-                stages.features(split)
             stages.attacks()
             stages.ood()
             stages.densities()
@@ -63,13 +61,18 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
     with _open(experiment, root, data, device, progress) as stages:
         if restart:
             stages.forget_training()
-        stages.train()
-        if processes.is_main():
-            for split in SPLITS:
-                stages.features(split)
-            if not stages.is_finished():  # make_run may have been here before
-                stages.finish()
+        _classify(stages)
+        if processes.is_main() and not stages.is_finished():  # make_run may have been here before
+            stages.finish()
     return Run(stages.folder)
+
+
+def _classify(stages):
+    """Train, in all processes, and extract the features of all splits, in the main one."""
+    stages.train()
+    if processes.is_main():
+        for split in SPLITS:
+            stages.features(split)
 
 
 @contextmanager

@@ -5,11 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mistakes_lib.runs.files import TRAINING_FEATURES
 from mistakes_lib.runs.reading import PUBLISHED_RUNS, Run
 
 __all__ = ["publish_run"]
-
-TRAINING_FEATURES = "features/train.safetensors"
 
 
 def publish_run(run, root=None, *, training_features=True):

@@ -11,8 +11,10 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import DEEP_DENSITIES, Experiment
 from mistakes_lib.features import FeatureSet
 from mistakes_lib.runs.files import (
+    TRAINING_FEATURES,
     adaptive_file,
     labelled_rows,
+    mixture_file,
     read_classifier,
     read_json,
     scorer_file,
@@ -197,7 +199,7 @@ class Run:
             FileNotFoundError: it has none, and was published without its training features.
         """
         seed = self.experiment.seed if seed is None else seed
-        name = f"density/gmm-{n_components}.safetensors"
+        name = mixture_file(n_components)
         if seed == self.experiment.seed and name in self.info["files"]:
             return DiagonalGMM.load(self.file(name))
         if not self.has_training_features:
@@ -219,7 +221,7 @@ class Run:
     @property
     def has_training_features(self):
         """Whether densities and detectors can be fitted anew; published runs may lack them."""
-        return "features/train.safetensors" in self.info["files"]
+        return TRAINING_FEATURES in self.info["files"]
 
     def scorers(self, n_components, *, seed=None):
         """The usual detectors of this run: its own, or fitted now if it has none.
@@ -235,7 +237,10 @@ class Run:
         """
         seed = self.experiment.seed if seed is None else seed
         validation = self.features("validation")
-        train = self.features("train") if self.has_training_features else None
+        train = labelled = None
+        if self.has_training_features:
+            train = self.features("train")
+            labelled = labelled_rows(self.experiment, train.labels)
         scorers = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
         if train is None:
             scorers = {name: each for name, each in scorers.items() if not each.keeps_inputs}
@@ -246,7 +251,7 @@ class Run:
             elif scorer.fits_on == "validation" or isinstance(scorer, LogLikelihood):
                 scorer.fit(validation)  # a fitted density learns nothing more
             else:
-                fit_scorer(scorer, train, validation, labelled=self.labelled())
+                fit_scorer(scorer, train, validation, labelled=labelled)
         return scorers
 
     def siblings(self, n_components):
@@ -260,7 +265,7 @@ class Run:
         """
         others = sorted(self.path.parents[1].glob(f"*/{self.path.name}/run.json"))
         runs = [self, *(Run(file.parent) for file in others if file.parent != self.path)]
-        file = f"density/gmm-{n_components}.safetensors"
+        file = mixture_file(n_components)
         return [r for r in runs if r.has_training_features or file in r.info["files"]]
 
     def figure(self, name):

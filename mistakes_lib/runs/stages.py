@@ -17,8 +17,10 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import DEEP_DENSITIES
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.runs.files import (
+    TRAINING_FEATURES,
     adaptive_file,
     labelled_rows,
+    mixture_file,
     read_classifier,
     read_json,
     scorer_file,
@@ -219,7 +221,7 @@ class Stages:
         for n_components in self.experiment.mixtures:
 
             def compute(path, n_components=n_components):
-                features = FeatureSet.load(self.folder / "features/train.safetensors").features
+                features = FeatureSet.load(self.folder / TRAINING_FEATURES).features
                 gmm = DiagonalGMM(
                     n_components,
                     random_state=self.experiment.seed,
@@ -229,14 +231,14 @@ class Stages:
                 gmm.fit(features).set_params(verbose=0).save(path)  # quiet or not, the same bytes
                 return {"iterations": int(gmm.n_iter_), "converged": bool(gmm.converged_)}
 
-            inputs = [self._sha("features/train.safetensors"), n_components, self.experiment.seed]
-            self._stage(f"density/gmm-{n_components}.safetensors", inputs, compute)
+            inputs = [self._sha(TRAINING_FEATURES), n_components, self.experiment.seed]
+            self._stage(mixture_file(n_components), inputs, compute)
 
     def deep_densities(self):
         for name, arguments in self.experiment.deep_densities.items():
 
             def compute(path, name=name, arguments=arguments):
-                features = FeatureSet.load(self.folder / "features/train.safetensors").features
+                features = FeatureSet.load(self.folder / TRAINING_FEATURES).features
                 density = DEEP_DENSITIES[name](
                     **arguments,
                     random_state=self.experiment.seed,
@@ -246,7 +248,7 @@ class Stages:
                 density.fit(features).set_params(verbose=0).save(path)
                 return {"epochs": len(density.losses_)}
 
-            inputs = [self._sha("features/train.safetensors"), arguments, self.experiment.seed]
+            inputs = [self._sha(TRAINING_FEATURES), arguments, self.experiment.seed]
             self._stage(f"density/{name}.safetensors", inputs, compute)
 
     def adaptive_attack(self):
@@ -255,7 +257,7 @@ class Stages:
         if own is None:
             return
         test = self.images(self.experiment.data_set, "test")[self.attacked_rows[: own.images]]
-        mixture = f"density/gmm-{own.n_components}.safetensors"
+        mixture = mixture_file(own.n_components)
         for weight in own.weights:
 
             def compute(path, weight=weight):
