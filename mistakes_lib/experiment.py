@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from mistakes_lib.classifiers import ARCHITECTURES
@@ -61,6 +61,14 @@ class AdaptiveAttack:
         check_ranges(self, "adaptive", conditions)
 
 
+PARTS = {
+    "recipe": Recipe,
+    "then": Recipe,
+    "ensembling": TemporalEnsembling,
+    "adaptive": AdaptiveAttack,
+}
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Everything that determines a run's results, apart from the images.
@@ -71,6 +79,8 @@ class Experiment:
         architecture: arguments of :func:`~mistakes_lib.classifiers.build_classifier` without
             ``num_classes``, ``mean`` and ``std``, which come from the data.
         recipe: :class:`~mistakes_lib.training.Recipe`.
+        then: a second recipe, which goes on from the weights that the first one ended with, and
+            draws from the next seed; or None.
         labels_per_class: train by Temporal Ensembling with so many labels of each class; None
             trains with all labels.
         ensembling: :class:`~mistakes_lib.temporal_ensembling.TemporalEnsembling`, by default with
@@ -93,6 +103,7 @@ class Experiment:
     classifier: str
     architecture: dict
     recipe: Recipe = field(default_factory=Recipe)
+    then: Recipe | None = None
     labels_per_class: int | None = None
     ensembling: TemporalEnsembling | None = None
     seed: int = 0
@@ -109,6 +120,8 @@ class Experiment:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.labels_per_class is None and self.ensembling is not None:
             raise ValueError("ensembling needs labels_per_class: how many labels of each class")
+        if self.labels_per_class is not None and self.then is not None:
+            raise ValueError("then goes on from training with all labels, not labels_per_class")
         if self.labels_per_class is not None and self.ensembling is None:
             object.__setattr__(self, "ensembling", TemporalEnsembling())
         for name in ("architecture", "ood", "deep_densities"):
@@ -139,6 +152,11 @@ class Experiment:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
+    def recipes(self):
+        """The recipes in the order in which they train."""
+        return (self.recipe,) if self.then is None else (self.recipe, self.then)
+
+    @property
     def name(self):
         """Where the run lies below the folder of runs: "<data set>/<classifier>/seed<k>"."""
         data_set = self.data_set
@@ -154,11 +172,10 @@ class Experiment:
     def from_dict(cls, values):
         """The experiment of which ``to_dict`` made ``values``."""
         values = dict(values)
-        recipe, ensembling = Recipe(**values.pop("recipe")), values.pop("ensembling", None)
-        ensembling = ensembling and TemporalEnsembling(**ensembling)
-        adaptive = values.pop("adaptive", None)
-        adaptive = adaptive and AdaptiveAttack(**adaptive)
-        return cls(recipe=recipe, ensembling=ensembling, adaptive=adaptive, **values)
+        for name, kind in PARTS.items():
+            if values.get(name) is not None:
+                values[name] = kind(**values[name])
+        return cls(**values)
 
     def settings(self):
         """How the classifier is made and trained, name → value, as Appendix C's list has it."""
@@ -172,7 +189,27 @@ class Experiment:
             "ramp-up, ramp-down (epochs)": self.ensembling.ramps(self.recipe.epochs),
         }
         parts = {name: network[key] for key, name in NETWORK_SETTINGS.items() if key in network}
-        return parts | labels | self.recipe.settings() | (semi or {})
+        training = self.recipe.settings()
+        if self.then is not None:
+            for name, value in self.then.settings().items():
+                if value != training[name]:
+                    training[name] = f"{training[name]}, then {value}"
+        return parts | labels | training | (semi or {})
+
+    def shortened(self, epochs):
+        """The same experiment with so many epochs: each recipe keeps its share of them.
+
+        Raises:
+            ValueError: fewer epochs than recipes.
+        """
+        if self.then is None:
+            return replace(self, recipe=self.recipe.shortened(epochs))
+        if epochs < 2:
+            raise ValueError(f"two recipes need at least 2 epochs, got {epochs}")
+        share = self.recipe.epochs / (self.recipe.epochs + self.then.epochs)
+        first = min(max(1, round(epochs * share)), epochs - 1)
+        then = self.then.shortened(epochs - first)
+        return replace(self, recipe=self.recipe.shortened(first), then=then)
 
 
 def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None, precision=None):
@@ -188,7 +225,8 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         preset: name of a preset, instead of the one that ``classifier`` names.
         data_set: instead of the file's.
         seed: instead of the file's.
-        epochs: instead of the recipe's, whose milestones are moved in proportion.
+        epochs: instead of the file's, see :meth:`Experiment.shortened`; milestones move in
+            proportion.
         precision: instead of the recipe's, "float32" or "bfloat16".
 
     Returns:
@@ -212,22 +250,22 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         raise ValueError(f"{path} has no preset {preset!r}{_nearest(preset, presets)}")
     section |= _mapping(presets, section.get("classifier"), f"{path}: presets")
     where = f"{path}: experiment"
-    parts = {"recipe": Recipe, "ensembling": TemporalEnsembling, "adaptive": AdaptiveAttack}
-    recipe, ensembling, adaptive = (_mapping(section, name, where) for name in parts)
     _check_keys(section, Experiment, where)
-    for part, (name, kind) in zip((recipe, ensembling, adaptive), parts.items(), strict=True):
-        _check_keys(part, kind, f"{where}.{name}")
     missing = {"data_set", "classifier", "architecture"} - set(section)
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    own_precision = {} if precision is None else {"precision": precision}
     try:
-        recipe = Recipe(**recipe | ({} if precision is None else {"precision": precision}))
-        section["recipe"] = recipe if epochs is None else recipe.shortened(epochs)
-        section["ensembling"] = TemporalEnsembling(**ensembling) if ensembling else None
-        section["adaptive"] = AdaptiveAttack(**adaptive) if adaptive else None
-        return Experiment(**section)
+        for name, kind in PARTS.items():
+            part = _mapping(section, name, where)
+            _check_keys(part, kind, f"{where}.{name}")
+            if kind is Recipe and (part or name == "recipe"):
+                part |= own_precision
+            section[name] = kind(**part) if part or name == "recipe" else None
+        experiment = Experiment(**section)
     except TypeError as error:
         raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
+    return experiment if epochs is None else experiment.shortened(epochs)
 
 
 def load_experiments(path):

@@ -70,7 +70,7 @@ def test_the_books_parameters_load(path):
     written |= parameters.get("data_sets", {}).get(experiment.data_set, {})
     loaded = json.loads(json.dumps(experiment.to_dict()))
     for name, value in written.items():
-        if name in ("recipe", "adaptive"):
+        if name in ("recipe", "then", "adaptive"):
             assert value.items() <= loaded[name].items()
         else:
             assert loaded[name] == value
@@ -113,7 +113,8 @@ def test_what_is_left_out_has_the_documented_default(write):
 @pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.stem)
 def test_to_dict_is_json_and_holds_everything(path):
     experiment = load_experiment(path)
-    for own in (experiment, replace(experiment, labels_per_class=10)):
+    semi = replace(experiment, labels_per_class=10, then=None)
+    for own in (experiment, semi, replace(experiment, then=Recipe(epochs=3))):
         assert Experiment.from_dict(json.loads(json.dumps(own.to_dict()))) == own
 
 
@@ -177,6 +178,24 @@ def test_another_number_of_epochs_moves_the_milestones_in_proportion(write):
         load_experiment(write(SMALL), epochs=0)
 
 
+def test_a_second_recipe_goes_on_from_the_first(write):
+    """It has defaults of its own, and a share of the epochs that the command line gives."""
+    recipe = {"epochs": 6, "lr": 0.2, "milestones": []}
+    path = write(changed("", recipe=recipe, then={"epochs": 2, "lr": 0.02, "milestones": []}))
+    experiment = load_experiment(path, precision="bfloat16")
+    assert experiment.then == Recipe(epochs=2, lr=0.02, milestones=(), precision="bfloat16")
+    assert experiment.recipes == (experiment.recipe, experiment.then)
+    settings = experiment.settings()
+    assert settings["epochs"] == "6, then 2"
+    assert settings["peak learning rate"] == "0.2, then 0.02"
+    assert settings["L2 weight"] == 1e-4, "the same for both"
+    for epochs, shares in {4: [3, 1], 2: [1, 1], 40: [30, 10]}.items():
+        recipes = load_experiment(path, epochs=epochs).recipes
+        assert [recipe.epochs for recipe in recipes] == shares
+    with pytest.raises(ValueError, match="two recipes need at least 2 epochs, got 1"):
+        load_experiment(path, epochs=1)
+
+
 def test_appendix_c_as_printed():
     """Every number that Appendix C prints of the three classifiers."""
     load = partial(load_experiment, PARAMETERS[0])
@@ -235,6 +254,12 @@ def test_appendix_c_as_printed():
         (changed("", ensembling={"ramp_up": 3}), "ensembling needs labels_per_class"),
         (changed("", labels_per_class=1, ensembling={"ramp": 3}), "did you mean 'ramp_up'"),
         (changed("", labels_per_class=1, ensembling=[3]), "ensembling must be a mapping"),
+        (changed("", then=[3]), "then must be a mapping"),
+        (changed("", then={"epoch": 3}), "then has an unknown key 'epoch': did you mean 'epochs'"),
+        (
+            changed("", labels_per_class=1, then={"epochs": 3}),
+            "then goes on from training with all",
+        ),
         (changed("", adaptive=[3]), "adaptive must be a mapping"),
         (changed("", adaptive={"weigths": [3]}), "did you mean 'weights'"),
         (changed("", adaptive={"weights": [-1], "n_components": 2}), "weights = .* out of range"),

@@ -24,7 +24,7 @@ from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.runs import Run, load_run, make_run, publish_run, runs_root, train_run
 from mistakes_lib.storage import save_arrays, sha256_of
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
-from mistakes_lib.training import Recipe
+from mistakes_lib.training import Recipe, train
 
 EXPERIMENT = Experiment(
     data_set="digits",
@@ -654,6 +654,51 @@ def test_a_training_killed_ten_times_ends_bit_for_bit_the_same(tmp_path):
     assert codes.count([-signal.SIGKILL]) >= 5, outputs
     resumed = train_run(experiment, root=tmp_path / "runs", **options)
     assert resumed.info["files"] == undisturbed.info["files"]
+
+
+@pytest.mark.slow
+def test_a_training_by_two_recipes_is_killed_in_either_and_ends_the_same(tmp_path):
+    """It is the first one's training, and then the second one's from its weights."""
+    experiment = replace(EXPERIMENT, then=Recipe(epochs=2, lr=0.05, milestones=(), max_shift=1))
+    options = {"device": "cpu", "progress": False}
+    undisturbed = train_run(experiment, root=tmp_path / "undisturbed", **options)
+    history = undisturbed.info["training"]["history"]
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
+    assert [record["lr"] for record in history[2:]] == [0.05, 0.05]
+
+    first = train_run(EXPERIMENT, root=tmp_path / "first", **options)
+    data, classifier = load_dataset("digits", "train"), first.classifier().train()
+    train(classifier, data.images, data.labels, experiment.then, seed=1, device="cpu")
+    expected = undisturbed.classifier().state_dict()
+    for name, value in classifier.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+    moments = [
+        ("training.safetensors", "after"),
+        ("training-then.safetensors", "before"),
+        ("training-then.safetensors", "after"),
+        ("classifier.safetensors", "before"),
+        ("stages.json", "after"),  # both checkpoints are still there
+    ]
+    jobs = [[{"file": file, "moment": moment}] for file, moment in moments]
+    codes, outputs = in_children(
+        tmp_path / "runs", jobs, experiment=experiment, function="train_run"
+    )
+    assert codes == [[-signal.SIGKILL]] * len(moments), outputs
+    resumed = train_run(experiment, root=tmp_path / "runs", **options)
+    assert resumed.info["files"] == undisturbed.info["files"]
+    assert not list((tmp_path / "runs").rglob("training*.safetensors"))
+
+
+def test_a_second_recipe_does_not_go_on_from_weights_that_are_gone(tmp_path):
+    experiment = replace(EXPERIMENT, then=EXPERIMENT.recipe)
+    options = {"device": "cpu", "progress": False}
+    expected = train_run(experiment, root=tmp_path / "undisturbed", **options)
+    folder = tmp_path / "runs" / EXPERIMENT.name
+    folder.mkdir(parents=True)
+    (folder / "training-then.safetensors").write_bytes(b"of another first recipe")
+    again = train_run(experiment, root=tmp_path / "runs", **options)
+    assert again.info["files"] == expected.info["files"]
 
 
 @pytest.mark.slow

@@ -50,7 +50,9 @@ class Stages:
                 name, split, root=root, size=self._size(name, split), progress=progress
             )
         )
-        self.checkpoint = folder / "training.safetensors"
+        self.checkpoints = [  # one for each recipe
+            folder / name for name in ("training.safetensors", "training-then.safetensors")
+        ]
         self.journal_path = folder / "stages.json"
         self.journal = read_json(self.journal_path) if self.journal_path.is_file() else {}
         self.current = []  # the stages that this experiment has; the journal may know older ones
@@ -103,6 +105,8 @@ class Stages:
             "seed": own.seed,
             "data": [train_set.fingerprint, validation_set.fingerprint],
         }
+        if own.then is not None:
+            inputs["then"] = own.to_dict()["then"]
         if own.labels_per_class is not None:
             inputs |= {k: own.to_dict()[k] for k in ("labels_per_class", "ensembling")}
 
@@ -118,20 +122,18 @@ class Stages:
                 }
             )
             options = {
-                "seed": own.seed,
                 "validation": (validation_set.images, validation_set.labels),
-                "checkpoint": self.checkpoint,
                 "device": self.device,
                 "progress": self.progress,
             }
             images, labels = train_set.images, train_set.labels
             if own.labels_per_class is None:
-                history = train(classifier, images, labels, own.recipe, **options)
+                history = self._train_recipes(classifier, images, labels, **options)
             else:
                 labelled = choose_labelled(labels, own.labels_per_class, seed=own.seed)
-                options["ensembling"] = own.ensembling
+                options |= {"ensembling": own.ensembling, "checkpoint": self.checkpoints[0]}
                 history = train_temporal_ensembling(
-                    classifier, images, labels, labelled, own.recipe, **options
+                    classifier, images, labels, labelled, own.recipe, seed=own.seed, **options
                 )
             if processes.is_main():
                 write_classifier(path, classifier)
@@ -141,18 +143,36 @@ class Stages:
             return {"history": history, "hardware": hardware}
 
         self._stage("classifier.safetensors", inputs, compute)
-        # The checkpoint is not removed before the journal knows that training is over.
-        if self.checkpoint.is_file() and processes.is_main():
-            _, metadata = load_arrays(self.checkpoint)
-            facts = self.journal["classifier.safetensors"]["facts"]
-            if metadata.get("history") == facts["history"]:
-                self.checkpoint.unlink()  # that of another training is left alone
+        self._remove_checkpoints()
+
+    def _train_recipes(self, classifier, images, labels, **options):
+        """Train by each recipe in turn; return the records of all epochs, numbered through."""
+        history = []
+        first, last = self.checkpoints
+        if not first.is_file() and processes.is_main():
+            last.unlink(missing_ok=True)  # it went on from weights that are gone
+        for place, recipe in enumerate(self.experiment.recipes):
+            options |= {"seed": self.experiment.seed + place, "checkpoint": self.checkpoints[place]}
+            records = train(classifier, images, labels, recipe, **options)
+            history += _numbered(records, start=len(history))
+        return history
+
+    def _remove_checkpoints(self):
+        """Remove those of the training that the journal knows to be over, and no others."""
+        history = self.journal["classifier.safetensors"]["facts"]["history"]
+        for recipe, checkpoint in zip(self.experiment.recipes, self.checkpoints, strict=False):
+            own, history = _numbered(history[: recipe.epochs]), history[recipe.epochs :]
+            if checkpoint.is_file() and processes.is_main():
+                _, metadata = load_arrays(checkpoint)
+                if metadata.get("history") == own:
+                    checkpoint.unlink()
 
     def forget_training(self):
         """Let ``train`` begin at the first epoch."""
         self.journal.pop("classifier.safetensors", None)
         if processes.is_main():
-            self.checkpoint.unlink(missing_ok=True)
+            for checkpoint in self.checkpoints:
+                checkpoint.unlink(missing_ok=True)
             self._write_journal()
         processes.wait()
 
@@ -363,6 +383,11 @@ class Stages:
         with atomic_write(self.folder / "run.json") as temporary:
             temporary.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         self._say(f"done: test accuracy {info['accuracy']['test']:.2%}")
+
+
+def _numbered(history, start=0):
+    """The same records with epochs from ``start`` + 1 on."""
+    return [{**record, "epoch": start + place} for place, record in enumerate(history, start=1)]
 
 
 def _example_columns(classifier, train_set, test, folder, rows=8, eps=0.1):
