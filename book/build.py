@@ -87,6 +87,11 @@ def chapter_sources(folder=NOTEBOOKS):
     return sources
 
 
+def sweep_sources():
+    """Return the sources of the notebooks that sweeps execute, which are no chapters."""
+    return sorted((NOTEBOOKS / "sweeps").glob("*.py"))
+
+
 def read_source(source):
     """Read a py:percent source as a notebook whose bytes depend on the source alone.
 
@@ -116,10 +121,10 @@ def as_text(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
-def write_notebooks(folder=NOTEBOOKS):
+def write_notebooks(sources=None):
     """Write the .ipynb beside each source, return their paths; an unchanged one is not touched."""
     notebooks = []
-    for source in chapter_sources(folder):
+    for source in chapter_sources() if sources is None else sources:
         path = source.with_suffix(".ipynb")
         text = as_text(read_source(source))
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -408,7 +413,7 @@ def publish(root=ROOT, output=None):
 @app.command()
 def notebooks():
     """Write notebooks/*.ipynb from their sources notebooks/*.py."""
-    for path in write_notebooks():
+    for path in write_notebooks([*chapter_sources(), *sweep_sources()]):
         print(path.relative_to(ROOT))
 
 

@@ -65,7 +65,7 @@ _HOMES = {
         "ViM",
         "ZhengHong",
     ),
-    "sweep": ("load_grid", "run_sweep"),
+    "sweep": ("load_grid", "load_sweep", "run_sweep"),
     "temporal_ensembling": (
         "TemporalEnsembling",
         "choose_labelled",

@@ -221,6 +221,30 @@ def training_curves(ax, history):
     return ax
 
 
+def lines_with_spread(ax, table, *, x, y, line):
+    """Mean of ``y`` against ``x`` on a logarithmic axis, with a band of one standard deviation.
+
+    Args:
+        ax: Axes to draw on.
+        table: DataFrame with a row a run and the columns named by the other arguments.
+        x: column of positive numbers.
+        y: column of numbers, of which runs with the same ``x`` and ``line`` are averaged.
+        line: column that tells the lines apart.
+
+    Returns:
+        The Axes.
+    """
+    for i, (name, rows) in enumerate(table.groupby(line, sort=False)):
+        runs = rows.groupby(x)[y]
+        mean, spread = runs.mean(), runs.std().fillna(0)
+        color = PALETTE[i % len(PALETTE)]
+        ax.plot(mean.index, mean, LINES[i % len(LINES)], marker="o", color=color, label=name)
+        ax.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.25)
+    ax.set(xscale="log", xlabel=x, ylabel=y)
+    ax.legend(frameon=False)
+    return ax
+
+
 def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"):
     """A table as colours around zero, each cell annotated (Table 4).
 

@@ -27,9 +27,11 @@ from tqdm.auto import tqdm
 from mistakes_lib.claims import printed_evidence
 from mistakes_lib.storage import atomic_write, read_yaml, runs_root
 
-__all__ = ["Cell", "Grid", "Sweep", "load_grid", "run_sweep"]
+__all__ = ["Cell", "Grid", "Sweep", "load_grid", "load_sweep", "run_sweep"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+PUBLISHED_SWEEPS = Path(__file__).resolve().parents[1] / "book" / "sweeps"
+TABLE = "results.parquet"
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,28 @@ def load_grid(path):
     return Grid(notebook, lists)
 
 
+def load_sweep(path):
+    """Read the numbers that a sweep has gathered.
+
+    Args:
+        path: a sweep's folder, or the name of one of the book's, such as "components".
+
+    Returns:
+        DataFrame as :meth:`Sweep.table` returns it.
+
+    Raises:
+        FileNotFoundError: no finished sweep there; the message lists the book's.
+    """
+    for folder in (Path(path), PUBLISHED_SWEEPS / path):
+        if (folder / TABLE).is_file():
+            return pd.read_parquet(folder / TABLE)
+    known = ", ".join(sorted(file.parent.name for file in PUBLISHED_SWEEPS.glob(f"*/{TABLE}")))
+    raise FileNotFoundError(
+        f"no finished sweep {path}; the book has {known or 'none'}. "
+        "Make your own with `mistakes sweep GRID.yml`."
+    )
+
+
 def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
     """Execute the cells that have no results yet, and gather those of all.
 
@@ -201,7 +225,7 @@ def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
                 bar.set_postfix(failed=failures)
                 bar.update()
     if sweep.finished:
-        with atomic_write(folder / "results.parquet") as temporary:
+        with atomic_write(folder / TABLE) as temporary:
             sweep.table().to_parquet(temporary, index=False)
         with atomic_write(folder / "summary.csv") as temporary:
             sweep.summary().to_csv(temporary, index=False)

@@ -108,6 +108,21 @@ def test_training_curves_follow_the_history(ax):
     assert legend(ax) == ["train (augmented)", "validation"]
 
 
+def test_lines_show_the_mean_of_the_runs_and_their_spread(ax):
+    rows = [(1, "a", 0.2), (1, "a", 0.4), (10, "a", 0.5), (1, "b", 0.9)]
+    table = pd.DataFrame(rows, columns=["K", "what", "AUROC"])
+    assert plotting.lines_with_spread(ax, table, x="K", y="AUROC", line="what") is ax
+    first, second = ax.lines
+    np.testing.assert_allclose(first.get_xydata(), [[1, 0.3], [10, 0.5]])
+    np.testing.assert_allclose(second.get_xydata(), [[1, 0.9]])
+    band = ax.collections[0].get_paths()[0].vertices
+    spread = np.std([0.2, 0.4], ddof=1)
+    assert band[:, 1].min() == pytest.approx(0.3 - spread)
+    assert band[band[:, 0] == 1][:, 1].max() == pytest.approx(0.3 + spread)
+    assert [text.get_text() for text in ax.get_legend().texts] == ["a", "b"]
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "K", "AUROC")
+
+
 def test_heatmap_is_symmetric_around_zero(ax):
     table = pd.DataFrame([[0.3, -0.1]], index=["GMM"], columns=[0.1, 1.0])
     plotting.purification_heatmap(ax, table)

@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
 from mistakes_lib.cli import app
-from mistakes_lib.sweep import load_grid, run_sweep
+from mistakes_lib.sweep import load_grid, load_sweep, run_sweep
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "mistakes"
 WORK = """
@@ -104,6 +104,13 @@ def test_killed_it_goes_on_where_it_was(tmp_path):
     assert f"4 of 4 cells have results: {out}" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in finished} == stamps
     assert len(pd.read_parquet(out / "results.parquet")) == 8
+
+
+def test_a_sweep_is_read_again(interrupted):
+    _, folder, sweep = interrupted
+    pd.testing.assert_frame_equal(load_sweep(folder / "out"), sweep.table())
+    with pytest.raises(FileNotFoundError, match="no finished sweep none; the book has "):
+        load_sweep("none")
 
 
 @pytest.mark.slow

@@ -48,20 +48,20 @@ print("size", size)
 def toy(tmp_path):
     """A chapter without outputs, in a folder of its own."""
     (tmp_path / "01_toy.py").write_text(SOURCE)
-    return write_notebooks(tmp_path)[0]
+    return write_notebooks(chapter_sources(tmp_path))[0]
 
 
 def test_a_notebook_depends_on_its_source_alone(toy):
     first = toy.read_text()
     toy.unlink()
-    write_notebooks(toy.parent)
+    write_notebooks(chapter_sources(toy.parent))
     assert toy.read_text() == first
     nbformat.validate(nbformat.read(toy, as_version=4))
 
 
 def test_an_unchanged_notebook_is_not_touched(toy):
     before = toy.stat().st_mtime_ns
-    write_notebooks(toy.parent)
+    write_notebooks(chapter_sources(toy.parent))
     assert toy.stat().st_mtime_ns == before
 
 
@@ -182,7 +182,7 @@ def test_an_unknown_parameter_is_an_error_that_names_the_nearest(toy, shared, ex
 def test_a_chapter_needs_a_parameters_cell(tmp_path):
     (tmp_path / "01_toy.py").write_text("# %%\nsize = 3\n")
     with pytest.raises(BuildError, match=r"01_toy\.ipynb needs one cell tagged"):
-        declared_parameters(write_notebooks(tmp_path)[0])
+        declared_parameters(write_notebooks(chapter_sources(tmp_path))[0])
 
 
 def test_unknown_parameter_file():

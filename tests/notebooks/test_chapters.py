@@ -20,9 +20,14 @@ from book.build import (
     load_parameters,
     parameters_file,
     read_source,
+    sweep_sources,
 )
+from mistakes_lib.claims import printed_evidence
+from mistakes_lib.comparison import auroc_table, score_pairs
 from mistakes_lib.experiment import load_experiments
-from mistakes_lib.runs import make_run
+from mistakes_lib.runs import load_run, make_run
+from mistakes_lib.scores import LogLikelihood
+from mistakes_lib.sweep import load_grid
 
 SOURCES = chapter_sources()
 every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
@@ -35,7 +40,7 @@ def declared():
     return {notebook: declared_parameters(notebook) for notebook in notebooks}
 
 
-@every_chapter
+@pytest.mark.parametrize("source", [*SOURCES, *sweep_sources()], ids=lambda source: source.stem)
 def test_notebook_is_what_its_source_says(source):
     notebook = source.with_suffix(".ipynb")
     assert notebook.is_file(), "run `make notebooks`"
@@ -119,6 +124,23 @@ def test_chapter_runs_on_quick_parameters(source, declared, quick_runs):
     execute(notebook, destination, parameters, scratch=quick_runs / "scratch")
     cells = nbformat.read(destination, as_version=4).cells
     assert any(cell.get("outputs") for cell in cells), f"{source.stem} shows nothing"
+
+
+@pytest.mark.slow
+def test_the_sweep_judges_the_fit_it_is_asked_for(quick_runs):
+    grid = load_grid(NOTEBOOKS / "sweeps" / "components.yml")
+    quick, _ = load_parameters("quick")
+    wanted = {"data_set": quick["data_set"], "classifier": quick["classifier"]}
+    wanted |= {"n_components": 3, "seed": 1}
+    assert wanted.keys() == grid.parameters.keys()
+    destination = quick_runs / grid.notebook.name
+    execute(grid.notebook, destination, wanted, scratch=quick_runs / "scratch")
+    found = printed_evidence(nbformat.read(destination, as_version=4))["auroc"]
+    source = load_run("{data_set}/{classifier}/seed0".format_map(wanted))
+    scorer, test = LogLikelihood(source.density(3, seed=1)), source.features("test")
+    pairs = score_pairs({"mistakes": scorer}, test[test.correct], test[~test.correct])
+    assert found.keys() == {"mistakes", *source.ood_sets}
+    assert found["mistakes"] == pytest.approx(auroc_table(pairs).AUROC["mistakes"], abs=1e-4)
 
 
 @pytest.mark.slow

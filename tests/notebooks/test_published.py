@@ -4,6 +4,7 @@ That the committed outputs are what the chapters print is nbval's part: pytest e
 book/chapters again (see pyproject.toml).
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -21,11 +22,13 @@ from book.build import (
     chapter_sources,
     front_page_picture,
     ledger,
+    load_parameters,
     pages,
     publish,
     read_source,
 )
 from mistakes_lib.claims import load_claims
+from mistakes_lib.sweep import load_sweep
 
 BOOK = ROOT / "book"
 SOURCES = chapter_sources()
@@ -94,6 +97,17 @@ def test_ledger_is_what_the_chapters_say():
     assert set(files) >= set((BOOK / "results").iterdir())
     for path, text in files.items():
         assert path.read_text(encoding="utf-8") == text, "run `make book` and commit book/"
+
+
+def test_the_published_sweep_is_of_the_published_run():
+    """Where a chapter and the sweep compute the same, they say the same."""
+    parameters, _ = load_parameters("published")
+    table = load_sweep("components")
+    for name in ("data_set", "classifier", "seed", "n_components"):
+        table = table[table[name] == parameters[name]]
+    swept = table.set_index("metric").value
+    chapter = json.loads((BOOK / "results" / "04_mistakes.json").read_text(encoding="utf-8"))
+    assert swept["auroc.mistakes"] == pytest.approx(chapter["mistakes"]["ours"]["auroc"], abs=1e-3)
 
 
 def test_every_chapter_that_a_claim_names_gives_evidence():

@@ -1,0 +1,44 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One fit of the mixture, judged
+#
+# `components.yml` sweeps over this notebook: one mixture is fitted to the training features, and
+# its log-likelihood is judged as a detector of test mistakes and of out-of-distribution inputs.
+
+# %% tags=["parameters"]
+run = None  # folder or name of a run; None: the one named by the next two
+data_set = "cifar10"  # in-distribution images
+classifier = "densenet_bc_40_12"  # network that was trained on them
+n_components = 100  # Gaussians in the mixture of the features
+seed = 0  # of the fit; the classifier stays the one with seed 0
+
+# %%
+import numpy as np
+
+from mistakes_lib import LogLikelihood, as_evidence, auroc_table, load_run, score_pairs
+
+source = load_run(run or f"{data_set}/{classifier}/seed0")
+density = source.density(n_components, seed=seed)
+scorer, test = LogLikelihood(density), source.features("test")
+
+# %%
+pairs = score_pairs({"mistakes": scorer}, test[test.correct], test[~test.correct])
+for name in source.ood_sets:
+    pairs |= score_pairs({name: scorer}, test, source.ood(name))
+auroc = auroc_table(pairs).AUROC.to_dict()
+
+# %% tags=["evidence"]
+nats = np.concatenate(pairs["mistakes"]).mean() / test.features.shape[1]
+print(as_evidence({"auroc": auroc, "fit": {"nats_per_dimension": nats}}))
