@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from mistakes_lib import processes
 from mistakes_lib.augmentation import augment
+from mistakes_lib.averaging import WeightAverage
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import as_labels, check_ranges
 
@@ -42,6 +43,9 @@ class Recipe:
         warmup: share of steps in [0, 1) that "one_cycle" rises.
         momentum: Nesterov momentum.
         weight_decay: L2 regularisation weight.
+        ema_decay: keep, and validate, an exponential moving average of weights and
+            batch-normalisation statistics with this decay a step, see
+            :class:`~mistakes_lib.averaging.WeightAverage`; 0 keeps the last weights.
         max_shift: largest random translation in pixels.
         flip: mirror at random.
         precision: "float32" or "bfloat16" (autocast).
@@ -61,6 +65,7 @@ class Recipe:
     warmup: float = 0.25
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    ema_decay: float = 0.0
     max_shift: int = 2
     flip: bool = True
     precision: str = "float32"
@@ -77,6 +82,7 @@ class Recipe:
             "warmup": 0 <= self.warmup < 1,
             "momentum": 0 < self.momentum < 1,
             "weight_decay": self.weight_decay >= 0,
+            "ema_decay": 0 <= self.ema_decay < 1,
             "max_shift": self.max_shift >= 0,
             "schedule": self.schedule in SCHEDULES,
             "precision": self.precision in PRECISIONS,
@@ -97,6 +103,7 @@ class Recipe:
             "schedule": schedule,
             "momentum (Nesterov)": self.momentum,
             "L2 weight": self.weight_decay,
+            "averaging of weights (decay)": self.ema_decay or "none",
             "largest translation (pixels)": self.max_shift,
             "mirroring": "yes" if self.flip else "no",
             "precision": self.precision,
@@ -241,7 +248,11 @@ def run_epochs(
         progress: show a bar.
         state: dict of name → tensor: what else a checkpoint holds, restored in place.
     """
-    state = state or {}
+    state, average = dict(state or {}), None
+    if recipe.ema_decay:
+        average = WeightAverage(classifier, recipe.ema_decay)
+        optimizer.register_step_post_hook(lambda *_: average.update())
+        state |= {f"average.{name}": value for name, value in average.values.items()}
     history = load_checkpoint(checkpoint, classifier, optimizer, signature, state)
     check_common_start(len(history), device)
     progress = progress and processes.is_main()
@@ -252,13 +263,15 @@ def run_epochs(
             with bar:
                 record = one_epoch(epoch=epoch, bar=bar)
                 if validation is not None:
-                    record["validation_accuracy"] = measure_accuracy(
-                        classifier, *validation, recipe
-                    )
+                    with average.applied() if average else contextlib.nullcontext():
+                        accuracy = measure_accuracy(classifier, *validation, recipe)
+                    record["validation_accuracy"] = accuracy
                     bar.set_postfix(bar_fields(record))
             history.append({**record, "seconds": round(time.monotonic() - started, 2)})
             if checkpoint is not None and processes.is_main():
                 save_checkpoint(checkpoint, classifier, optimizer, signature, state, history)
+    if average:
+        average.apply()
     classifier.to(memory_format=torch.contiguous_format).eval()
     return history
 

@@ -67,6 +67,7 @@ ROOMS = {
     "features": 3,
     "feature_files": 4,
     "augmentation": 3,
+    "averaging": 0,
     "processes": 4,
     "training": 5,
     "temporal_ensembling": 6,

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mistakes_lib import training
 from mistakes_lib.classifiers import FeatureClassifier, densenet_bc, wide_resnet
@@ -141,6 +143,8 @@ def test_rates_are_positive_and_at_most_the_peak(epochs, steps, warmup, schedule
         ("momentum", 0.0),
         ("momentum", 1.0),
         ("weight_decay", -1e-4),
+        ("ema_decay", 1.0),
+        ("ema_decay", -0.1),
         ("max_shift", -1),
         ("schedule", "cosine"),
         ("precision", "float16"),
@@ -217,6 +221,37 @@ def test_training_is_the_loop_written_by_hand(options):
         assert record["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         assert record["accuracy"] == theirs["accuracy"]
         assert record["seconds"] >= 0
+
+
+def test_the_average_of_the_weights_is_kept_and_validated():
+    """What three epochs pass through, averaged by torch's own AveragedModel from the start."""
+    images, labels = digit_images(100)
+    validation = digit_images(300)
+    recipe = Recipe(epochs=3, batch_size=50, lr=0.05, milestones=())
+    peer, ours = tiny_net(), tiny_net()
+    decay = 0.7
+    peer_average = AveragedModel(peer, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    peer_average.n_averaged += 1  # it has the weights at the start
+
+    original = torch.optim.SGD.step
+
+    def step_and_average(optimizer, *args):
+        original(optimizer, *args)
+        peer_average.update_parameters(peer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", step_and_average)
+        last = train(peer, images, labels, recipe, validation=validation, **QUIET)
+    averaged = replace(recipe, ema_decay=decay)
+    history = train(ours, images, labels, averaged, validation=validation, **QUIET)
+    for name, value in peer_average.module.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-6, atol=1e-7)
+    assert [each["loss"] for each in history] == [each["loss"] for each in last], "same training"
+    final = training.measure_accuracy(
+        ours, torch.tensor(validation[0]), torch.tensor(validation[1]), recipe
+    )
+    assert history[-1]["validation_accuracy"] == final != last[-1]["validation_accuracy"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -317,10 +352,10 @@ def stop_at_batch(monkeypatch, number):
 
 
 @pytest.mark.parametrize("batch", [0, 2, 4, 6, 11])  # of 4 an epoch
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, batch, precision):
+@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16"}, {"ema_decay": 0.8}])
+def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, batch, options):
     images, labels = digit_images(100)
-    recipe = Recipe(epochs=3, batch_size=32, lr=0.05, schedule="one_cycle", precision=precision)
+    recipe = Recipe(epochs=3, batch_size=32, lr=0.05, schedule="one_cycle", **options)
     undisturbed = small_densenet(dropout=0.2)
     expected = train(
         undisturbed, images, labels, recipe, seed=3, validation=(images, labels), **QUIET
