@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import yaml
+from mistakes_lib.storage import read_yaml
 
 __all__ = [
     "VERDICTS",
@@ -90,14 +90,11 @@ def load_claims(path):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no list of claims, a field is missing, unknown or no text, an id occurs twice,
-            or a rule is no expression of numbers, names, sums, comparisons, ``and``, ``or`` and
-            ``not``.
+        ValueError: no YAML, no list of claims, a field is missing, unknown or no text, an id
+            occurs twice, or a rule is no expression of numbers, names, sums, comparisons, ``and``,
+            ``or`` and ``not``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no ledger of claims {path}")
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = read_yaml(path, "ledger of claims")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{path} must hold a list of claims")
     claims = [_claim(entry, f"{path}: claim {i}") for i, entry in enumerate(entries, start=1)]

@@ -241,6 +241,12 @@ def test_a_faulty_ledger_is_refused(tmp_path, entries, message):
         load_claims(path)
 
 
+def test_a_ledger_that_is_no_yaml_is_refused(tmp_path):
+    (tmp_path / "claims.yml").write_text("- [")
+    with pytest.raises(ValueError, match=r"claims\.yml is no YAML"):
+        load_claims(tmp_path / "claims.yml")
+
+
 def test_a_missing_ledger_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no ledger of claims"):
         load_claims(tmp_path / "claims.yml")
