@@ -48,6 +48,7 @@ _HOMES = {
         "purification_objective",
         "purify",
     ),
+    "pytorch_ood": ("PytorchOODScorer", "as_pytorch_ood"),
     "report": ("Report", "make_report"),
     "report_page": ("report_html",),
     "runs": ("Run", "load_run", "make_run", "publish_run", "published_runs", "train_run"),

@@ -74,6 +74,7 @@ ROOMS = {
     "attacks": 5,
     "purification": 5,
     "scores": 5,
+    "pytorch_ood": 6,
     "evaluation": 6,
     "detector": 8,
     "plotting": 7,
