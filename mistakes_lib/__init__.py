@@ -39,7 +39,10 @@ _HOMES = {
     "experiment": ("Experiment", "load_experiment", "load_experiments"),
     "feature_files": ("load_features",),
     "features": ("FeatureSet", "extract_features"),
+    "folder_features": ("FolderFeatures", "features_of_folders"),
     "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
+    "model_report": ("report_on_model",),
+    "networks": ("Network", "load_network", "load_weights"),
     "purification": (
         "DivergenceError",
         "PurificationEffect",

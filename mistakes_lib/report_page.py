@@ -24,11 +24,21 @@ th:first-child, td:first-child { text-align: left; }
 .verdict { border-left: .3rem solid #0173b2; padding: .2rem 1rem; margin: 1rem 0;
   background: #f6f8fa; }
 .note { color: #57606a; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: 1rem; }
+.pictures figure { margin: 0; } .pictures img { display: block; height: 7rem; max-width: 100%;
+  object-fit: contain; }
+figcaption { font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere; }
+.wrong { color: #b3261e; font-weight: 600; }
 </style></head><body>
 <h1>{{ title }}</h1>
 <p class="note">{{ inputs.counts.train }} training, {{ inputs.counts.validation }} validation and
 {{ inputs.counts.test }} test inputs; {{ inputs.features }} features, {{ inputs.classes }} classes;
 test accuracy {{ percent(inputs.accuracy.test) }}.</p>
+{% if source %}
+<p class="note">{{ source.model }}; images: {{ source.images }}. Training: {{ source.sets.train }};
+validation: {{ source.sets.validation }}; test: {{ source.sets.test }}. If the network was trained
+on images of the validation or the test set, what is said here is too good to be true.</p>
+{% endif %}
 
 <h2>Verdicts</h2>
 {% for verdict in verdicts %}
@@ -72,23 +82,34 @@ kept. <em>Risk</em>: error rate among these.</p>
 
 <h2>The least and the most likely test inputs</h2>
 {% for kind, rows in extremes.items() %}
-<h3>{{ kind }} likely</h3>
+<h3>{{ kind | capitalize }} likely</h3>
+{% if pictures %}
+<div class="pictures">
+{% for row in rows %}<figure><img src="{{ pictures[row.row] }}" alt="{{ row.file }}">
+<figcaption>{{ row.class }}{% if row.label != row.prediction %},
+<span class="wrong">taken for {{ row.predicted }}</span>{% endif %}<br>
+log-likelihood {{ one(row.score) }}</figcaption></figure>
+{% endfor %}</div>
+{% else %}
 <div class="scroll"><table>
 <tr><th>row</th><th>log-likelihood</th><th>label</th><th>prediction</th></tr>
 {% for row in rows %}<tr><td>{{ row.row }}</td><td>{{ one(row.score) }}</td><td>{{ row.label }}</td>
 <td>{{ row.prediction }}{{ '' if row.label == row.prediction else ' ✗' }}</td></tr>
 {% endfor %}</table></div>
+{% endif %}
 {% endfor %}
 </body></html>
 """
 
 
-def report_html(report, *, title="Where does this classifier fail?"):
+def report_html(report, *, title="Where does this classifier fail?", pictures=None):
     """The page of a :class:`~mistakes_lib.report.Report`.
 
     Args:
         report: :class:`~mistakes_lib.report.Report`.
         title: heading of the page.
+        pictures: dict of test row → "data:image/…" for every row of the report's extremes, which
+            then name their file, class and predicted class; None: a table of rows.
 
     Returns:
         str: HTML with its scripts inside; some 5 MB, for plotly is among them.
@@ -99,6 +120,7 @@ def report_html(report, *, title="Where does this classifier fail?"):
     return page.render(
         **{k: v for k, v in facts.items() if k != "explorer"},
         title=title,
+        pictures=pictures,
         ours=report.rule,
         best={verdict["set"]: verdict["best"] for verdict in facts["verdicts"]},
         explorer=Markup(explorer.to_html(full_html=False, include_plotlyjs=True)),
