@@ -52,10 +52,15 @@ Best: {{ verdict.best }} ({{ three(verdict.best_auroc) }}).</p></div>
 one; one half is chance. A tiny p with an AUROC near one half is significant, not useful.</p>
 
 <h2>A detector ready for use</h2>
+{% if detector.threshold is none %}
+<p>There are too few correct validation predictions to promise so few false alarms: this detector
+flags nothing. Bring more validation inputs, or allow more false alarms.</p>
+{% else %}
 <p>{{ ours }} flags inputs with a score below {{ detector.threshold }} ({{ detector.rule }}). On the
 test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
 {{ percent(detector.caught) }} of the wrong ones; among what it lets pass, the error rate is
 {{ percent(detector.error_after) }} instead of {{ percent(detector.error_before) }}.</p>
+{% endif %}
 
 <h2>What a threshold would do</h2>
 <p>Move the slider: flagged inputs are refused. <em>Precision</em>: share of flagged inputs that are
@@ -165,7 +170,7 @@ def _explorer(methods):
         shapes=steps[start]["args"][0]["shapes"],
         title={"text": steps[start]["args"][0]["title.text"], "font": {"size": 14}},
         xaxis={"title": {"text": "coverage"}, "range": [0, 1]},
-        yaxis={"range": [0, 1]},
+        yaxis={"title": {"text": "recall, precision, risk"}, "range": [0, 1]},
         template="plotly_white",
         height=520,
     )
