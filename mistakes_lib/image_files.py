@@ -118,7 +118,7 @@ def class_names(folder):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}: expected one subfolder of images a class")
+        raise FileNotFoundError(f"no folder {folder}: expected one with one subfolder a class")
     return _subfolders(folder / "train" if _parts(folder) else folder)
 
 

@@ -18,6 +18,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
   color: #1b1f24; background: #fff; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; } .scroll { overflow-x: auto; }
+.wide { min-width: 44rem; }
 th, td { text-align: right; padding: .25rem .75rem; border-bottom: 1px solid #d0d7de; }
 th:first-child, td:first-child { text-align: left; }
 .best { font-weight: 600; } .ours td:first-child { color: #0173b2; font-weight: 600; }
@@ -56,7 +57,7 @@ one; one half is chance. A tiny p with an AUROC near one half is significant, no
 <p>There are too few correct validation predictions to promise so few false alarms: this detector
 flags nothing. Bring more validation inputs, or allow more false alarms.</p>
 {% else %}
-<p>{{ ours }} flags inputs with a score below {{ detector.threshold }} ({{ detector.rule }}). On the
+<p>{{ ours }} flags inputs with a score below {{ three(detector.threshold) }} ({{ detector.rule }}). On the
 test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
 {{ percent(detector.caught) }} of the wrong ones; among what it lets pass, the error rate is
 {{ percent(detector.error_after) }} instead of {{ percent(detector.error_before) }}.</p>
@@ -66,7 +67,7 @@ test set it flags {{ percent(detector.false_alarms) }} of the correct prediction
 <p>Move the slider: flagged inputs are refused. <em>Precision</em>: share of flagged inputs that are
 mistakes. <em>Recall</em>: share of mistakes that are flagged. <em>Coverage</em>: share of inputs
 kept. <em>Risk</em>: error rate among these.</p>
-{{ explorer }}
+<div class="scroll"><div class="wide">{{ explorer }}</div></div>
 
 <h2>Method by method</h2>
 {% for name, rows in methods.items() %}
@@ -83,7 +84,7 @@ kept. <em>Risk</em>: error rate among these.</p>
 <h2>Calibration</h2>
 <p>Temperature {{ three(calibration.temperature) }} takes the expected calibration error from
 {{ three(calibration.ece_before) }} to {{ three(calibration.ece_after) }}.</p>
-{{ reliability }}
+<div class="scroll">{{ reliability }}</div>
 
 <h2>The least and the most likely test inputs</h2>
 {% for kind, rows in extremes.items() %}
