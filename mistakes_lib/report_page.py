@@ -57,8 +57,8 @@ one; one half is chance. A tiny p with an AUROC near one half is significant, no
 <p>There are too few correct validation predictions to promise so few false alarms: this detector
 flags nothing. Bring more validation inputs, or allow more false alarms.</p>
 {% else %}
-<p>{{ ours }} flags inputs with a score below {{ three(detector.threshold) }} ({{ detector.rule }}). On the
-test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
+<p>{{ ours }} flags inputs with a score below {{ three(detector.threshold) }} ({{ detector.rule }}).
+On the test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
 {{ percent(detector.caught) }} of the wrong ones; among what it lets pass, the error rate is
 {{ percent(detector.error_after) }} instead of {{ percent(detector.error_before) }}.</p>
 {% endif %}
