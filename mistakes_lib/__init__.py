@@ -39,7 +39,10 @@ _HOMES = {
     "experiment": ("Experiment", "load_experiment", "load_experiments"),
     "feature_files": ("load_features",),
     "features": ("FeatureSet", "extract_features"),
+    "folder_features": ("FolderFeatures", "features_of_folders"),
     "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
+    "model_report": ("report_on_model",),
+    "networks": ("Network", "load_network", "load_weights"),
     "purification": (
         "DivergenceError",
         "PurificationEffect",
@@ -48,6 +51,7 @@ _HOMES = {
         "purification_objective",
         "purify",
     ),
+    "pytorch_ood": ("PytorchOODScorer", "as_pytorch_ood"),
     "report": ("Report", "make_report"),
     "report_page": ("report_html",),
     "runs": ("Run", "load_run", "make_run", "publish_run", "published_runs", "train_run"),

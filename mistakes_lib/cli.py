@@ -23,7 +23,7 @@ def _clear_errors(debug):
     """What a user did wrong ends in one line and exit code 1, not in a traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError, RuntimeError) as error:  # torch: "no such device"
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise
         typer.secho(f"error: {error}", fg="red", err=True)
@@ -238,20 +238,65 @@ def score(
 @app.command()
 def report(
     train_features: Annotated[
-        Path,
+        Path | None,
         typer.Option("--train", help="Training inputs: npz, safetensors or Parquet."),
-    ],
+    ] = None,
     validation_features: Annotated[
-        Path, typer.Option("--validation", help="The same of held-out inputs.")
-    ],
+        Path | None, typer.Option("--validation", help="The same of held-out inputs.")
+    ] = None,
     test_features: Annotated[
-        Path, typer.Option("--test", help="The same of other held-out inputs.")
-    ],
+        Path | None, typer.Option("--test", help="The same of other held-out inputs.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: torchvision:NAME, timm:NAME or package.module:function, a function "
+            "that returns a network."
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its images: DIR/train, DIR/validation, DIR/test with a subfolder a class each, "
+            "or one subfolder a class, split 80/10/10."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Its state dict, safetensors or torch.save; or pretrained."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names of its outputs in their order, one a line. [default: the subfolders, "
+            "sorted; what pretrained weights say]"
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Resize the shorter side to so many pixels and cut out the central square. "
+            "[default: what the network's own weights want; for a function 256, then 224]",
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="What it subtracts of red, green, blue in 0…1, such as 0.5,0.5,0.5. "
+            "[default: the same; for a function ImageNet's]"
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="What it divides them by.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Its last linear layer, if that is not found.")
+    ] = None,
     ood: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE of inputs from elsewhere; many times.")
+        list[str] | None,
+        typer.Option(help="NAME=FILE of inputs from elsewhere, with --model NAME=DIR; many times."),
     ] = None,
     adversarial: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE of attacked inputs; many times.")
+        list[str] | None, typer.Option(help="The same of attacked inputs; many times.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
     components: Annotated[
@@ -260,39 +305,54 @@ def report(
     false_alarms: Annotated[
         float, typer.Option(help="Share of correct predictions that the detector may flag.")
     ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Seed of the fits.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the fits and of a division.")] = 0,
+    device: Device = "auto",
     debug: Debug = False,
 ):
     """Report where your classifier fails: one HTML page, report.json and a detector.
 
-    The files hold features (n, d), logits (n, c) and, but for the suspects, labels (n,).
+    From files of features (n, d), logits (n, c) and, but for the suspects, labels (n,); or from a
+    model and a folder of images. Weights are loaded as tensors only: a file that would run code is
+    refused.
     """
     import json
+    import sys
 
     from mistakes_lib.feature_files import load_features
     from mistakes_lib.report import make_report
     from mistakes_lib.report_page import report_html
 
     with _clear_errors(debug):
-        files = (train_features, validation_features, test_features)
-        train_set, validation, test = (load_features(path) for path in files)
-        suspects = {}
-        for given in [*(ood or []), *(adversarial or [])]:
-            name, separator, path = given.partition("=")
-            if not (name and separator and path) or name in suspects:
-                raise ValueError(f"{given!r} must be NAME=FILE, with a name for each file")
-            suspects[name] = load_features(path)
-        found = make_report(
-            train_set,
-            validation,
-            test,
-            suspects=suspects,
-            n_components=components,
-            false_alarms=false_alarms,
-            seed=seed,
-        )
+        given = [*(ood or []), *(adversarial or [])]
+        suspects = _named_paths(given, "DIR" if model else "FILE")
+        features = (train_features, validation_features, test_features)
+        options = {"n_components": components, "false_alarms": false_alarms, "seed": seed}
+        if model and images and not any(features):
+            from mistakes_lib.model_report import report_on_model
+
+            found, page = report_on_model(
+                model,
+                images,
+                weights=weights,
+                classes=_lines(classes),
+                size=size,
+                mean=_three_numbers(mean, "--mean"),
+                std=_three_numbers(std, "--std"),
+                head=head,
+                suspects=suspects,
+                device=device,
+                progress=sys.stderr.isatty(),
+                **options,
+            )
+        elif all(features) and not (model or images):
+            suspects = {name: load_features(path) for name, path in suspects.items()}
+            sets = [load_features(path) for path in features]
+            found = make_report(*sets, suspects=suspects, **options)
+            page = report_html(found)
+        else:
+            raise ValueError("give --train, --validation and --test, or --model and --images")
         out.mkdir(parents=True, exist_ok=True)
-        (out / "report.html").write_text(report_html(found), encoding="utf-8")
+        (out / "report.html").write_text(page, encoding="utf-8")
         (out / "report.json").write_text(json.dumps(found.facts, indent=1), encoding="utf-8")
         found.detector.save(out / "detector.safetensors")
     for verdict in found.facts["verdicts"]:
@@ -301,6 +361,34 @@ def report(
             f"(best: {verdict['best']}, {verdict['best_auroc']:.3f})"
         )
     typer.echo(f"{out / 'report.html'}")
+
+
+def _named_paths(given, kind):
+    """NAME=PATH, many times → dict."""
+    paths = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not (name and separator and path) or name in paths:
+            raise ValueError(f"{text!r} must be NAME={kind}, with a name for each")
+        paths[name] = Path(path)
+    return paths
+
+
+def _lines(path):
+    """The lines of a file, without empty ones."""
+    if path is None:
+        return None
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _three_numbers(text, name):
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{name} must be three numbers, such as 0.5,0.5,0.5; got {text}") from None
+    return red, green, blue
 
 
 @app.command()

@@ -13,14 +13,13 @@ from sklearn.model_selection import train_test_split
 from torchvision import datasets
 from tqdm.auto import tqdm
 
+from mistakes_lib.image_files import SPLIT_SEED, list_files, read_image, split_files
 from mistakes_lib.validation import as_labels
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"]
 
 SPLITS = ("train", "validation", "test")
-SPLIT_SEED = 0  # one split for every run, so that seeds differ in training only
 IMAGE_SIZE = 32
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def load_dataset(name, split="test", *, root=None, download=True, size=None, pro
 
     Args:
         name: one of :data:`DATASETS`, or ``"imagefolder:PATH"`` for a folder with one subfolder
-            of images a class (with ``train`` and ``test`` subfolders, or split here 80/10/10).
+            of images a class, divided as :func:`~mistakes_lib.image_files.split_files` says.
         split: "train", "validation" or "test".
         root: folder with the data; see :func:`data_root`.
         download: let torchvision download what is missing.
@@ -312,49 +311,24 @@ def _photo_patches(split, *, name, root, download, progress, edge=8):
 
 
 def _image_folder(path, split, *, name, size, progress):
-    if not path.is_dir():
-        raise FileNotFoundError(f"no folder {path}: imagefolder:PATH needs one subfolder a class")
-    description = f"image folder {path.name}"
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        folder = path / ("test" if split == "test" else "train")
-        classes = _class_names(path / "train")  # a label means the same class in every split
-        unknown = set(_class_names(folder)) - set(classes)
-        if unknown:
-            raise ValueError(f"{folder} has a class {sorted(unknown)[0]!r} that train lacks")
-        images, labels, classes = _read_class_folders(folder, size, progress, classes)
-        return _held_out(images, labels, split, classes, name, description)
-    images, labels, classes = _read_class_folders(path, size, progress)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=0.1, random_state=SPLIT_SEED, stratify=labels
-    )
-    rows = test if split == "test" else train
-    return _held_out(images[rows], labels[rows], split, classes, name, description, share=1 / 9)
+    files = split_files(path)[split]
+    images = _read_images(files.paths, size, progress)
+    return ImageSet(images, files.labels, files.classes, name, f"image folder {path.name}")
 
 
 # --- reading and splitting ---------------------------------------------------------------------
 
 
-def _class_names(folder):
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
-
-
-def _read_class_folders(folder, size, progress, classes=None):
+def _read_class_folders(folder, size, progress):
     """Images in one subfolder a class: uint8 (n, 3, size, size), labels (n,), class names."""
-    classes = _class_names(folder) if classes is None else classes
-    files, labels = [], []
-    for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        files += found
-        labels += [label] * len(found)
-    if not files:
-        raise FileNotFoundError(f"no images in {folder}: expected one subfolder of images a class")
-    return _read_images(files, size, progress), np.array(labels), classes
+    files = list_files(folder)
+    return _read_images(files.paths, size, progress), files.labels, files.classes
 
 
 def _read_images(files, size, progress):
     images = np.empty((len(files), 3, size, size), dtype=np.uint8)
     for i, file in enumerate(tqdm(files, desc="images", disable=not progress)):
-        images[i] = _resize(Image.open(file).convert("RGB"), size)
+        images[i] = _resize(read_image(file), size)
     return images
 
 

@@ -140,6 +140,13 @@ def _batches(images_or_loader, batch_size):
         yield (batch[0], batch[1]) if isinstance(batch, list | tuple) else (batch, None)
 
 
+def _number_of_batches(images_or_loader, batch_size):
+    """How many batches there will be, for the progress bar; None where nobody knows."""
+    if isinstance(images_or_loader, np.ndarray | torch.Tensor):
+        return -(-len(images_or_loader) // batch_size)
+    return len(images_or_loader) if hasattr(images_or_loader, "__len__") else None
+
+
 @torch.inference_mode()
 def extract_features(
     classifier, images_or_loader, *, labels=None, device="auto", batch_size=512, progress=False
@@ -167,7 +174,10 @@ def extract_features(
     features, logits, seen_labels = [], [], []
     with eval_mode(classifier):
         for images, batch_labels in tqdm(
-            _batches(images_or_loader, batch_size), desc="features", disable=not progress
+            _batches(images_or_loader, batch_size),
+            desc="features",
+            total=_number_of_batches(images_or_loader, batch_size),
+            disable=not progress,
         ):
             if not isinstance(images, torch.Tensor):
                 # A copy, since torch refuses reversed arrays and warns of read-only ones.

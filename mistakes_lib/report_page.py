@@ -18,17 +18,28 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
   color: #1b1f24; background: #fff; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; } .scroll { overflow-x: auto; }
+.wide { min-width: 44rem; }
 th, td { text-align: right; padding: .25rem .75rem; border-bottom: 1px solid #d0d7de; }
 th:first-child, td:first-child { text-align: left; }
 .best { font-weight: 600; } .ours td:first-child { color: #0173b2; font-weight: 600; }
 .verdict { border-left: .3rem solid #0173b2; padding: .2rem 1rem; margin: 1rem 0;
   background: #f6f8fa; }
 .note { color: #57606a; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: 1rem; }
+.pictures figure { margin: 0; } .pictures img { display: block; height: 7rem; max-width: 100%;
+  object-fit: contain; }
+figcaption { font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere; }
+.wrong { color: #b3261e; font-weight: 600; }
 </style></head><body>
 <h1>{{ title }}</h1>
 <p class="note">{{ inputs.counts.train }} training, {{ inputs.counts.validation }} validation and
 {{ inputs.counts.test }} test inputs; {{ inputs.features }} features, {{ inputs.classes }} classes;
 test accuracy {{ percent(inputs.accuracy.test) }}.</p>
+{% if source %}
+<p class="note">{{ source.model }}; images: {{ source.images }}. Training: {{ source.sets.train }};
+validation: {{ source.sets.validation }}; test: {{ source.sets.test }}. If the network was trained
+on images of the validation or the test set, what is said here is too good to be true.</p>
+{% endif %}
 
 <h2>Verdicts</h2>
 {% for verdict in verdicts %}
@@ -42,16 +53,21 @@ Best: {{ verdict.best }} ({{ three(verdict.best_auroc) }}).</p></div>
 one; one half is chance. A tiny p with an AUROC near one half is significant, not useful.</p>
 
 <h2>A detector ready for use</h2>
-<p>{{ ours }} flags inputs with a score below {{ detector.threshold }} ({{ detector.rule }}). On the
-test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
+{% if detector.threshold is none %}
+<p>There are too few correct validation predictions to promise so few false alarms: this detector
+flags nothing. Bring more validation inputs, or allow more false alarms.</p>
+{% else %}
+<p>{{ ours }} flags inputs with a score below {{ three(detector.threshold) }} ({{ detector.rule }}).
+On the test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
 {{ percent(detector.caught) }} of the wrong ones; among what it lets pass, the error rate is
 {{ percent(detector.error_after) }} instead of {{ percent(detector.error_before) }}.</p>
+{% endif %}
 
 <h2>What a threshold would do</h2>
 <p>Move the slider: flagged inputs are refused. <em>Precision</em>: share of flagged inputs that are
 mistakes. <em>Recall</em>: share of mistakes that are flagged. <em>Coverage</em>: share of inputs
 kept. <em>Risk</em>: error rate among these.</p>
-{{ explorer }}
+<div class="scroll"><div class="wide">{{ explorer }}</div></div>
 
 <h2>Method by method</h2>
 {% for name, rows in methods.items() %}
@@ -68,27 +84,38 @@ kept. <em>Risk</em>: error rate among these.</p>
 <h2>Calibration</h2>
 <p>Temperature {{ three(calibration.temperature) }} takes the expected calibration error from
 {{ three(calibration.ece_before) }} to {{ three(calibration.ece_after) }}.</p>
-{{ reliability }}
+<div class="scroll">{{ reliability }}</div>
 
 <h2>The least and the most likely test inputs</h2>
 {% for kind, rows in extremes.items() %}
-<h3>{{ kind }} likely</h3>
+<h3>{{ kind | capitalize }} likely</h3>
+{% if pictures %}
+<div class="pictures">
+{% for row in rows %}<figure><img src="{{ pictures[row.row] }}" alt="{{ row.file }}">
+<figcaption>{{ row.class }}{% if row.label != row.prediction %},
+<span class="wrong">taken for {{ row.predicted }}</span>{% endif %}<br>
+log-likelihood {{ one(row.score) }}</figcaption></figure>
+{% endfor %}</div>
+{% else %}
 <div class="scroll"><table>
 <tr><th>row</th><th>log-likelihood</th><th>label</th><th>prediction</th></tr>
 {% for row in rows %}<tr><td>{{ row.row }}</td><td>{{ one(row.score) }}</td><td>{{ row.label }}</td>
 <td>{{ row.prediction }}{{ '' if row.label == row.prediction else ' ✗' }}</td></tr>
 {% endfor %}</table></div>
+{% endif %}
 {% endfor %}
 </body></html>
 """
 
 
-def report_html(report, *, title="Where does this classifier fail?"):
+def report_html(report, *, title="Where does this classifier fail?", pictures=None):
     """The page of a :class:`~mistakes_lib.report.Report`.
 
     Args:
         report: :class:`~mistakes_lib.report.Report`.
         title: heading of the page.
+        pictures: dict of test row → "data:image/…" for every row of the report's extremes, which
+            then name their file, class and predicted class; None: a table of rows.
 
     Returns:
         str: HTML with its scripts inside; some 5 MB, for plotly is among them.
@@ -99,6 +126,7 @@ def report_html(report, *, title="Where does this classifier fail?"):
     return page.render(
         **{k: v for k, v in facts.items() if k != "explorer"},
         title=title,
+        pictures=pictures,
         ours=report.rule,
         best={verdict["set"]: verdict["best"] for verdict in facts["verdicts"]},
         explorer=Markup(explorer.to_html(full_html=False, include_plotlyjs=True)),
@@ -143,7 +171,7 @@ def _explorer(methods):
         shapes=steps[start]["args"][0]["shapes"],
         title={"text": steps[start]["args"][0]["title.text"], "font": {"size": 14}},
         xaxis={"title": {"text": "coverage"}, "range": [0, 1]},
-        yaxis={"range": [0, 1]},
+        yaxis={"title": {"text": "recall, precision, risk"}, "range": [0, 1]},
         template="plotly_white",
         height=520,
     )

@@ -12,7 +12,7 @@ from mistakes_lib.detector import Detector
 from mistakes_lib.evaluation import detection_report, expected_calibration_error
 from mistakes_lib.features import FeatureSet
 from mistakes_lib.hypothesis import mann_whitney
-from mistakes_lib.report import make_report
+from mistakes_lib.report import Report, make_report
 from mistakes_lib.report_page import report_html
 
 
@@ -93,6 +93,14 @@ def test_the_page_needs_no_network_and_escapes_names(report):
     assert all(
         row["method"] in own.replace("&amp;", "&") for row in report.facts["methods"]["mistakes"]
     )
+
+
+def test_a_promise_that_cannot_be_kept_is_no_detector(report):
+    """With 18 correct validation predictions or fewer, 5 % cannot be guaranteed."""
+    facts = report.facts | {"detector": report.facts["detector"] | {"threshold": None}}
+    page = report_html(Report(facts, report.detector, report.rule))
+    assert "this detector\nflags nothing" in page and "below None" not in page
+    assert "recall, precision, risk" in page
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,14 @@ def test_conda_users_get_the_same_dependencies():
 ROOMS = {
     "validation": 0,
     "storage": 0,
+    "image_files": 0,
     "data": 1,
     "hypothesis": 1,
     "classifiers": 2,
     "features": 3,
     "feature_files": 4,
+    "networks": 3,
+    "folder_features": 4,
     "augmentation": 3,
     "averaging": 0,
     "processes": 4,
@@ -75,6 +78,7 @@ ROOMS = {
     "attacks": 5,
     "purification": 5,
     "scores": 5,
+    "pytorch_ood": 6,
     "evaluation": 6,
     "detector": 8,
     "plotting": 7,
@@ -82,12 +86,13 @@ ROOMS = {
     "claims": 8,
     "report": 9,
     "report_page": 10,
+    "model_report": 11,
     "experiment": 8,
     "runs": 9,
     "sweep": 10,
     "doctor": 10,
-    "cli": 11,
-    "__main__": 12,
+    "cli": 12,
+    "__main__": 13,
 }
 # Figures are drawn from results, so that plotting does not load a network.
 PLOTTING_MAY_IMPORT = {"validation", "hypothesis", "evaluation"}
