@@ -117,12 +117,14 @@ def main(argv=None):
     parser.add_argument("--rows", type=int, default=45_000)
     parser.add_argument("--dimensions", type=int, default=342)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
+    parser.add_argument(
+        "--memory", type=int, nargs="+", default=[45_000, 90_000, 180_000], help="rows, for memory"
+    )
     arguments = start(parser, argv)
     whole = load_run(arguments.run).features("train")[: arguments.rows]
     d = arguments.dimensions
     rows = [compare(labelled_by(c, whole, d), arguments.repeats) for c in arguments.classes]
-    n = len(whole)
-    memories = [memory(m, d, arguments.classes[0]) for m in (n, 2 * n, 4 * n)]
+    memories = [memory(n, d, arguments.classes[0]) for n in arguments.memory]
     head = ["rows", "d", "classes", "pytorch-ood, s", "ours, s", "ratio", "difference"]
     memory_head = ["rows", "d", "classes", "the features, MB", "pytorch-ood, MB", "ours, MB"]
     text = f"""{machine("pytorch-ood", "numpy")}. Training features of {arguments.run}, widened to
