@@ -1,6 +1,6 @@
 """FGSM and BIM: ours against torchattacks, in one run.
 
-python -m benchmarks.attacks [--images 32] [--iterations 5]
+python -m benchmarks.attacks [--images 16] [--iterations 5]
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def compare(name, actions, n_images, repeats):
 def main(argv=None):
     parser = new_parser(__doc__)
     parser.add_argument("--run", default=RUN)
-    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--iterations", type=int, default=5, help="of BIM")
     arguments = start(parser, argv)
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Feature extraction: ours against a plain loop over a DataLoader, in one run.
 
-python -m benchmarks.features [--images 256] [--batch-size 128]
+python -m benchmarks.features [--images 128] [--batch-size 64]
 """
 
 import numpy as np
@@ -45,8 +45,8 @@ def compare(classifier, images, batch_size, repeats):
 def main(argv=None):
     parser = new_parser(__doc__)
     parser.add_argument("--run", default=RUN)
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=64)
     arguments = start(parser, argv)
     rng = np.random.default_rng(0)
     shape = (arguments.images, 3, 32, 32)

@@ -1,6 +1,6 @@
 """Mahalanobis scores: ours against pytorch-ood's, in one run, with the memory that they take.
 
-    python -m benchmarks.mahalanobis [--rows 45000] [--dimensions 342] [--classes 10 100]
+    python -m benchmarks.mahalanobis [--rows 20000] [--dimensions 342] [--classes 10 100]
 
 Both are fitted on the same training features, and score them. Ours computes in float64, the peer in
 its float32; that they agree is checked against the peer in float64. Memory is the growth of a fresh
@@ -86,20 +86,20 @@ def peak_growth(library, n, d, n_classes):
     else:
         score = peer_fitted_on(batch[:SOME], torch.float32).predict_features
         rows = torch.from_numpy(batch.features)
-    before = _peak()
+    before = _peak(anew=True)
     score(rows)
     return None if before is None else (_peak() - before) / 1024
 
 
-def _peak():
-    """Resident memory at its greatest, kB; reset by the call, so that it counts anew from now."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
+def _peak(*, anew=False):
+    """Resident memory at its greatest, kB, counted anew from now on; None where nothing tells it."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
         return None
-    lines = status.read_text(encoding="utf-8").splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return peak
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def memory(n, d, n_classes):
@@ -114,11 +114,11 @@ def memory(n, d, n_classes):
 def main(argv=None):
     parser = new_parser(__doc__)
     parser.add_argument("--run", default=RUN)
-    parser.add_argument("--rows", type=int, default=45_000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--dimensions", type=int, default=342)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
     parser.add_argument(
-        "--memory", type=int, nargs="+", default=[45_000, 90_000, 180_000], help="rows, for memory"
+        "--memory", type=int, nargs="+", default=[25_000, 50_000, 100_000], help="rows, for memory"
     )
     arguments = start(parser, argv)
     whole = load_run(arguments.run).features("train")[: arguments.rows]

@@ -117,11 +117,10 @@ def gemm_rate(rows, inner, columns, *, dtype=torch.float32, repeats=5):
 def machine(*packages):
     """One line: processor, cores, threads in use, versions of Python, torch and the packages."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages)]
-    threads = torch.get_num_threads()
     parts = [
         _processor(),
         f"{os.cpu_count()} cores",
-        f"{threads} thread{'s' if threads > 1 else ''}",
+        f"{_threads} thread{'s' if _threads > 1 else ''}",
         f"Python {platform.python_version()}",
         *versions,
     ]

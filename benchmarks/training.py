@@ -1,6 +1,6 @@
 """Training speed: our loop against a plain one on torchvision's closest network, in one run.
 
-    python -m benchmarks.training [--images 64] [--repeats 3]
+    python -m benchmarks.training [--images 32] [--repeats 3]
 
 The plain loop is the usual one: a DataLoader with torchvision's transforms, float32, one batch
 after another. Its networks are put together from torchvision's own parts, with a stem for images of
@@ -132,7 +132,7 @@ def compare(name, parts, images, labels, repeats, device):
 
 def main(argv=None):
     parser = new_parser(__doc__, repeats=3)
-    parser.add_argument("--images", type=int, default=64, help="images an epoch")
+    parser.add_argument("--images", type=int, default=32, help="images an epoch")
     arguments = start(parser, argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = np.random.default_rng(0)
