@@ -92,7 +92,7 @@ def peak_growth(library, n, d, n_classes):
 
 
 def _peak(*, anew=False):
-    """Resident memory at its greatest, kB, counted anew from now on; None where nothing tells it."""
+    """Greatest resident memory, kB, counted anew from now on; None where nothing tells it."""
     try:
         if anew:
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
