@@ -68,7 +68,7 @@ class Library:
 
 def ours(mixture, iterations):
     given = {f"{name}_init": value for name, value in mixture.items()}
-    return DiagonalGMM(len(mixture["weights"]), max_iter=iterations, tol=0, **given)
+    return DiagonalGMM(len(mixture["weights"]), max_iter=iterations, tol=0, device="cpu", **given)
 
 
 def sklearns(mixture, iterations):
@@ -231,11 +231,11 @@ def whole_fit(X, k, iteration, patience):
     ours, which takes the same steps, needs from that start.
     """
     options = {"covariance_type": "diag", "init_params": "k-means++", "random_state": 0}
-    seconds, own = timed(lambda: DiagonalGMM(k, random_state=0).fit(X))
+    seconds, own = timed(lambda: DiagonalGMM(k, device="cpu", random_state=0).fit(X))
     until_start, beginning = timed(lambda: GaussianMixture(k, max_iter=0, **options).fit(X))
     given = {f"{name}_init": value for name, value in parts_of(beginning).items()}
     given["weights_init"] /= given["weights_init"].sum()  # all equal, but scikit-learn's add to K/n
-    same = DiagonalGMM(k, **given).fit(X)
+    same = DiagonalGMM(k, device="cpu", **given).fit(X)
     theirs, how = until_start + same.n_iter_ * iteration, "from its parts"
     if theirs < patience:
         whole, same = timed(lambda: GaussianMixture(k, **options).fit(X))
@@ -248,7 +248,7 @@ def whole_fit(X, k, iteration, patience):
 
 def measure(X, k, arguments):
     """Rows of the tables for one number of components."""
-    mixture = parts_of(DiagonalGMM(k, max_iter=3, tol=0, random_state=0).fit(X))
+    mixture = parts_of(DiagonalGMM(k, max_iter=3, tol=0, device="cpu", random_state=0).fit(X))
     theirs, own, mine, other = compare("scikit-learn", X, mixture)
     gap = abs(mine.lower_bound_ - other.lower_bound_) / X.shape[1]
     line = [X.shape[1], k, "scikit-learn", len(X), spread(theirs), spread(own)]

@@ -62,7 +62,7 @@ def compare(features, density, lr, repeats):
     mixture, some = torch_mixture(density), features[:FEW]
     actions = {
         "peer": lambda: plain_purify(some, mixture, lr, FEW_STEPS),
-        "ours": lambda: purify(some, density, nu=NU, lr=lr, steps=FEW_STEPS),
+        "ours": lambda: purify(some, density, nu=NU, lr=lr, steps=FEW_STEPS, device="cpu"),
     }
     seconds, results = in_turns(actions, repeats)
     np.testing.assert_allclose(results["ours"], results["peer"], atol=1e-3)
@@ -73,7 +73,8 @@ def compare(features, density, lr, repeats):
 
 def roofline(features, density, lr, steps, repeats):
     """A row of the table against the products alone: 4 n d K operations there, as many back."""
-    action = {"ours": lambda: purify(features, density, nu=NU, lr=lr, steps=steps)}
+    options = {"nu": NU, "lr": lr, "steps": steps, "device": "cpu"}
+    action = {"ours": lambda: purify(features, density, **options)}
     seconds = in_turns(action, repeats)[0]["ours"]
     (n, d), k = features.shape, len(density.weights_)
     floating = 8 * n * d * k * steps

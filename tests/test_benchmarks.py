@@ -111,7 +111,7 @@ def test_scaling_counts_the_bytes_that_travel():
         (mixture, scaling.mixture_bytes(d, k)),
         (statistics, scaling.statistics_bytes(d, k)),
     ):
-        assert expected < len(pickle.dumps(thing)) < expected + 2000  # names and shapes
+        assert expected < len(pickle.dumps(thing)) < expected + 4000  # names and shapes
 
 
 def test_scaling_adds_up_its_model():
