@@ -13,6 +13,7 @@ import benchmarks.__main__ as command
 from benchmarks import book, gmm, scaling
 from benchmarks.measuring import as_table, in_turns, limit_threads, ratio, spread, ticks
 from benchmarks.results import write_section
+from book.build import NOTEBOOK_METADATA
 from mistakes_lib.density.em import Mixture, Statistics
 
 TINY = {
@@ -132,7 +133,7 @@ def test_the_profile_of_the_book_names_each_chapters_slowest_cell(pages, tmp_pat
     cells = [
         nbformat.v4.new_code_cell(code) for code in ("1", "import time\n# wait\ntime.sleep(1)")
     ]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3"}})
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=NOTEBOOK_METADATA)
     path = tmp_path / "01_example.ipynb"
     nbformat.write(notebook, path)
     (tmp_path / "executed").mkdir()
