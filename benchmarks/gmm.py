@@ -320,7 +320,7 @@ def main(argv=None):
     features = load_run(arguments.run).features("train").features.astype(np.float64)
     features = features[: arguments.rows]
     tables, remarks = ([], [], [], []), []
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that so few iterations do not converge is meant
         for d in arguments.dimensions:
