@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book notebooks test format lock clean
+.PHONY: help setup book notebooks test benchmarks format lock clean
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, publi
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest -n auto --dist loadfile
+
+benchmarks: $(INSTALLED)  ## time us against our peers, a quarter of an hour; benchmarks/results.md
+	@$(BIN)/python -m benchmarks
 
 notebooks: $(INSTALLED)  ## write notebooks/*.ipynb from their sources notebooks/*.py
 	@$(BIN)/python book/build.py notebooks

@@ -1,21 +1,27 @@
 """benchmarks/results.md: one section for each benchmark, replaced when that is run again."""
 
+import os
 import re
 from pathlib import Path
 
-__all__ = ["write_section"]
+__all__ = ["pages_folder", "write_section"]
 
-RESULTS = Path(__file__).parent / "results.md"
 HEAD = """# Benchmarks
 
-Ratios against a peer in one run, on the machine that each section names. Run one again with
-`python -m benchmarks.NAME`; it replaces its section.
+Ratios against a peer in one run, on the machine that each section names. `python -m benchmarks`
+runs all, `python -m benchmarks --only NAME` one of them; it replaces its section.
 """
+
+
+def pages_folder():
+    """Where the pages go: beside the benchmarks, or to ``$MISTAKES_BENCHMARKS``."""
+    return Path(os.environ.get("MISTAKES_BENCHMARKS", Path(__file__).parent))
 
 
 def write_section(name, title, text):
     """Replace the section of the benchmark ``name``, or add it."""
-    contents = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else HEAD
+    page = pages_folder() / "results.md"
+    contents = page.read_text(encoding="utf-8") if page.is_file() else HEAD
     marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = f"{marks[0]}\n## {title}\n\n`python -m benchmarks.{name}`\n\n{text}\n{marks[1]}"
     pattern = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
@@ -23,5 +29,5 @@ def write_section(name, title, text):
         contents = pattern.sub(lambda _: section, contents)
     else:
         contents = f"{contents.rstrip()}\n\n{section}\n"
-    RESULTS.write_text(contents, encoding="utf-8")
-    print(f"Written to {RESULTS}.")
+    page.write_text(contents, encoding="utf-8")
+    print(f"Written to {page}.")

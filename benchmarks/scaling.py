@@ -6,13 +6,10 @@ Writes benchmarks/scaling.md. Every worker computes with one thread, so that two
 cores are what two machines with one core would be, but for the network.
 """
 
-import argparse
-import platform
 import warnings
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import dask.array as da
 import numpy as np
@@ -20,11 +17,24 @@ import torch
 from dask.distributed import Client, LocalCluster, wait
 from sklearn.exceptions import ConvergenceWarning
 
+from benchmarks.measuring import as_table, limit_threads, machine, new_parser, spread, start, ticks
+from benchmarks.results import pages_folder
 from mistakes_lib import DiagonalGMM
+from mistakes_lib.density import gmm
 
-PAGE = Path(__file__).parent / "scaling.md"
 NETWORK = 1.25e9  # bytes a second: 10 Gbit/s
 IMAGENET = {"n": 1_281_167, "d": 2048, "k": 1000}
+FAR = (1, 8, 64)  # workers of the extrapolation
+BLOCKS = 4  # of each worker
+PARTS = ("weights", "means", "precisions")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each EM iteration but the first, and bytes that workers sent in one."""
+
+    seconds: list
+    sent: float = 0.0
 
 
 def clusters(n, d, k, rng):
@@ -35,103 +45,159 @@ def clusters(n, d, k, rng):
     return rows
 
 
-def iteration_seconds(fit, repeats):
-    """Median seconds of an EM iteration: three more of them, less the time that one takes."""
-    times = []
-    for _ in range(repeats):
-        seconds = []
-        for max_iter in (1, 4):
-            started = perf_counter()
-            fit(max_iter)
-            seconds.append(perf_counter() - started)
-        times.append((seconds[1] - seconds[0]) / 3)
-    return median(times)
+def iteration_seconds(fit):
+    """Seconds of each EM iteration of ``fit()`` but the first, from M-step to M-step."""
+    with ticks(gmm, "maximise") as times:
+        fit()
+    return [float(seconds) for seconds in np.diff(times)]
 
 
-def fit_on(X, k, start, max_iter):
-    given = {f"{name}_init": value for name, value in start.items()}
-    DiagonalGMM(k, max_iter=max_iter, tol=0, device="cpu", **given).fit(X)
+def fit(X, mixture, iterations):
+    given = {f"{name}_init": value for name, value in mixture.items()}
+    k = len(mixture["weights"])
+    DiagonalGMM(k, max_iter=iterations, tol=0, device="cpu", **given).fit(X)
 
 
-def measure(rows, k, start, workers, repeats):
-    """Seconds of an iteration on that many worker processes of one thread each."""
+def sent_so_far(client):
+    """Bytes that all workers have sent, to each other and to the client."""
+    return sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+
+
+def measure(rows, mixture, workers, iterations):
+    """:class:`Measured` on that many worker processes of one thread each."""
     own = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     with own as cluster, Client(cluster) as client:
         client.run(torch.set_num_threads, 1)
-        X = client.persist(da.from_array(rows, (len(rows) // (4 * workers), rows.shape[1])))
+        chunks = (-(-len(rows) // (BLOCKS * workers)), rows.shape[1])
+        X = client.persist(da.from_array(rows, chunks))
         wait(X)
-        return iteration_seconds(partial(fit_on, X, k, start), repeats)
+        before = sent_so_far(client)
+        seconds = iteration_seconds(partial(fit, X, mixture, iterations))
+        return Measured(seconds, (sent_so_far(client) - before) / iterations)
 
 
-def moved(d, k):
-    """Bytes that a worker is sent and sends back in one iteration: mixture, then statistics."""
-    return 8 * (k + 2 * k * d), 8 * (1 + k + 2 * k * d)
+def mixture_bytes(d, k):
+    """Bytes of a mixture: weights, means and variances, float64."""
+    return 8 * (k + 2 * k * d)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--dimensions", type=int, default=342)
-    parser.add_argument("--components", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    n, d, k = arguments.rows, arguments.dimensions, arguments.components
-    rows = clusters(n, d, k, np.random.default_rng(0))
-    some = DiagonalGMM(k, max_iter=2, tol=0, random_state=0, device="cpu").fit(rows)
-    start = {name: getattr(some, f"{name}_") for name in ("weights", "means", "precisions")}
+def statistics_bytes(d, k):
+    """Bytes of one set of statistics: log-likelihood, counts and moments, float64."""
+    return 8 * (1 + k + 2 * k * d)
 
-    torch.set_num_threads(1)
-    alone = iteration_seconds(partial(fit_on, rows, k, start), arguments.repeats)
-    per_term = alone / (n * d * k)  # seconds of one thread
-    measured = {w: measure(rows, k, start, w, arguments.repeats) for w in (1, 2)}
-    # What Dask and the moving of sums cost beside the rows' own work, from one worker alone.
-    overhead = max(0.0, measured[1] - alone)
-    predicted = {w: alone / w + overhead for w in measured}
-    lines = [
-        f"| {w} | {predicted[w]:.2f} | {measured[w]:.2f} | {measured[w] / predicted[w] - 1:+.0%} |"
-        for w in measured
-    ]
-    sent, returned = moved(IMAGENET["d"], IMAGENET["k"])
-    scale = overhead * (sent + returned) / sum(moved(d, k))
-    work = per_term * IMAGENET["n"] * IMAGENET["d"] * IMAGENET["k"]
-    far = [
-        f"| {w} | {work / w:.1f} | {scale:.2f} | {w * (sent + returned) / NETWORK:.2f} | "
-        f"{work / w + scale + w * (sent + returned) / NETWORK:.1f} |"
-        for w in (1, 8, 64)
-    ]
+
+@dataclass(frozen=True)
+class Model:
+    """What an iteration takes: the rows' work, Dask's own, and what moves.
+
+    Attributes:
+        per_term: seconds of one thread for a row, dimension and component.
+        overhead: seconds for a byte of mixture and statistics that Dask handles.
+        sets: sets of statistics that a worker sends.
+    """
+
+    per_term: float
+    overhead: float
+    sets: float
+
+    def parts(self, n, d, k, workers):
+        """Seconds of the rows' work and of Dask; bytes that move, of all workers."""
+        work = self.per_term * n * d * k / workers
+        handling = self.overhead * (mixture_bytes(d, k) + statistics_bytes(d, k))
+        moved = workers * (mixture_bytes(d, k) + self.sets * statistics_bytes(d, k))
+        return work, handling, moved
+
+
+def model_of(alone, measured, n, d, k):
+    """Work from a fit without Dask, overhead from one worker, sets of statistics from the most."""
+    single = median(alone)
+    overhead = max(0.0, median(measured[1].seconds) - single)
+    most = max(measured)
+    return Model(
+        single / (n * d * k),
+        overhead / (mixture_bytes(d, k) + statistics_bytes(d, k)),
+        measured[most].sent / (most * statistics_bytes(d, k)),
+    )
+
+
+def checked(model, measured, n, d, k):
+    """Rows of the table that sets the model beside the measured runs."""
+    rows = []
+    for workers, found in measured.items():
+        work, handling, _ = model.parts(n, d, k, workers)
+        off = median(found.seconds) / (work + handling) - 1
+        sent = f"{found.sent / 1e6:.1f}"
+        rows.append([workers, work + handling, spread(found.seconds), f"{off:+.0%}", sent])
+    return rows
+
+
+def far(model):
+    """Rows of the table for ImageNet."""
+    rows = []
+    for workers in FAR:
+        work, handling, moved = model.parts(**IMAGENET, workers=workers)
+        network = moved / NETWORK
+        whole = work + handling + network
+        rows.append([workers, moved / 1e9, work, handling, network, whole])
+    return rows
+
+
+def page(alone, measured, n, d, k):
+    model = model_of(alone, measured, n, d, k)
     size = f"{IMAGENET['n']:,} × {IMAGENET['d']}, K = {IMAGENET['k']:,}"
-    text = f"""# EM on a cluster
+    sent, returned = (f(IMAGENET["d"], IMAGENET["k"]) for f in (mixture_bytes, statistics_bytes))
+    head = ["workers", "predicted, s", "measured, s", "off by", "MB sent by workers"]
+    far_head = ["workers", "GB moved", "rows' work, s", "Dask, s", "network at worst, s", "sum, s"]
+    return f"""# EM on a cluster
 
-`python -m benchmarks.scaling` writes this page. {platform.machine()}, torch {torch.__version__},
-one thread a worker.
+`python -m benchmarks.scaling` writes this page. {machine("dask", "distributed")} for each worker.
 
 An iteration is a map-reduce: each worker is sent the mixture, 8 (K + 2 K d) bytes, sums the
-statistics of its own rows, and sends back 8 (1 + K + 2 K d) bytes. The model: the rows' work,
-{per_term * 1e9:.4f} ns for each row, dimension and component, divided by the workers; plus what
-Dask and the moving of sums cost, {overhead:.2f} s here, taken from the run with one worker. The run
-with two checks it.
+statistics of its own blocks of rows, and sends sets of statistics, 8 (1 + K + 2 K d) bytes each, up
+a tree of sums. The model: the rows' work, {model.per_term * 1e9:.4f} ns for each row, dimension and
+component on one thread (from a fit without Dask), divided by the workers; what Dask takes to handle
+a mixture and its statistics, {model.overhead * 1e9:.2f} ns a byte (from the run with one worker);
+and {model.sets:.2f} sets of statistics sent by each worker (from the run with the most workers, of
+{BLOCKS} blocks each).
 
 ## Checked: {n:,} × {d}, K = {k:,}
 
-In memory, without Dask: {alone:.2f} s an iteration.
+In memory, without Dask: {spread(alone)} s an iteration: median (least–greatest) of {len(alone)}.
+The row of one worker is what the model was fitted to; that of two tests it.
 
-| workers | predicted, s | measured, s | off by |
-|---|---|---|---|
-{chr(10).join(lines)}
+{as_table(head, checked(model, measured, n, d, k))}
 
 ## On paper: ImageNet's training features, {size}
 
-Each worker of one thread is sent {sent / 1e6:.0f} MB and returns {returned / 1e6:.0f} MB an
-iteration. Moving them one after another over 10 Gbit/s is the worst case: the tree of sums moves
-many at once.
+A mixture has {sent / 1e6:.0f} MB, a set of statistics {returned / 1e6:.0f} MB; the features,
+{4e-9 * IMAGENET["n"] * IMAGENET["d"]:.1f} GB of float32, stay where they are. The network is at its
+worst here, everything one after another over 10 Gbit/s: the tree of sums moves many sets at once.
 
-| workers | rows' work, s | Dask, s | network at worst, s | an iteration, s |
-|---|---|---|---|---|
-{chr(10).join(far)}
+{as_table(far_head, far(model))}
 """
-    PAGE.write_text(text, encoding="utf-8")
-    print(text)
+
+
+def main(argv=None):
+    parser = new_parser(__doc__)
+    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--dimensions", type=int, default=342)
+    parser.add_argument("--components", type=int, default=1000)
+    arguments = start(parser, argv)
+    before, iterations = arguments.threads, arguments.repeats + 1  # the first does not count
+    n, d, k = arguments.rows, arguments.dimensions, arguments.components
+    rows = clusters(n, d, k, np.random.default_rng(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        some = DiagonalGMM(k, max_iter=2, tol=0, random_state=0, device="cpu").fit(rows)
+        mixture = {name: getattr(some, f"{name}_") for name in PARTS}
+        limit_threads(1)
+        alone = iteration_seconds(partial(fit, rows, mixture, iterations))
+        measured = {w: measure(rows, mixture, w, iterations) for w in (1, 2)}
+    text = page(alone, measured, n, d, k)
+    limit_threads(before)
+    path = pages_folder() / "scaling.md"
+    path.write_text(text, encoding="utf-8")
+    print(f"Written to {path}.")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
 """Training speed: our loop against a plain one on torchvision's closest network, in one run.
 
-    python -m benchmarks.training [--images 320] [--repeats 3]
+    python -m benchmarks.training [--images 32] [--repeats 3]
 
 The plain loop is the usual one: a DataLoader with torchvision's transforms, float32, one batch
 after another. Its networks are put together from torchvision's own parts, with a stem for images of
 32 × 32 pixels. Prints a table and writes it to benchmarks/results.md.
 """
 
-import argparse
-import platform
-from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -20,6 +17,7 @@ from torchvision import transforms
 from torchvision.models import DenseNet
 from torchvision.models.resnet import BasicBlock
 
+from benchmarks.measuring import as_table, machine, new_parser, ratio, spread, start
 from benchmarks.results import write_section
 from mistakes_lib import Recipe, densenet_bc, train, wide_resnet
 
@@ -98,9 +96,9 @@ def our_epoch(net, images, labels, batch_size, device, precision):
 
 
 def measure(ours, plain, images, labels, batch_size, repeats, device):
-    """Median images per second of the plain loop and of ours in both precisions, interleaved."""
+    """Seconds of epochs of the plain loop and of ours in both precisions, in turns."""
     seconds = {"plain float32": [], "ours float32": [], "ours bfloat16": []}
-    warm = slice(0, 2 * batch_size)
+    warm = slice(0, batch_size)
     for repeat in range(-1, repeats):
         part = warm if repeat < 0 else slice(None)
         for name, times in seconds.items():
@@ -111,41 +109,46 @@ def measure(ours, plain, images, labels, batch_size, repeats, device):
                 time = our_epoch(ours, images[part], labels[part], batch_size, device, precision)
             if repeat >= 0:
                 times.append(time)
-    return {name: len(images) / median(times) for name, times in seconds.items()}
+    return seconds
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=320, help="images an epoch")
-    parser.add_argument("--repeats", type=int, default=3, help="epochs of which the median counts")
-    arguments = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def networks():
+    """Name → our network, the plain one, its batch, and the share of the images that it gets."""
+    return {
+        "DenseNet-BC-100-12": (densenet_bc(10), plain_densenet(), 64, 1),
+        "WRN-28-10": (wide_resnet(10), plain_wide_resnet(), 100, 1 / 4),  # 20 times the work
+    }
+
+
+def compare(name, parts, images, labels, repeats, device):
+    """A row of the table."""
+    ours, plain, batch_size, share = parts
+    n = max(2, int(share * len(images)))
+    seconds = measure(ours, plain, images[:n], labels[:n], min(batch_size, n), repeats, device)
+    rates = [spread([n / time for time in times]) for times in seconds.values()]
+    gain = ratio(seconds["plain float32"], seconds["ours bfloat16"])
+    return [name, n, min(batch_size, n), *rates, gain]
+
+
+def main(argv=None):
+    parser = new_parser(__doc__, repeats=3)
+    parser.add_argument("--images", type=int, default=32, help="images an epoch")
+    arguments = start(parser, argv)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(256, size=(arguments.images, 3, 32, 32), dtype=np.uint8))
     labels = torch.from_numpy(rng.integers(10, size=arguments.images))
-    networks = {
-        "DenseNet-BC-100-12": (densenet_bc(10), plain_densenet(), 64),
-        "WRN-28-10": (wide_resnet(10), plain_wide_resnet(), 100),
-    }
-    hardware = f"{torch.get_num_threads()} threads, {platform.machine()}"
-    if device == "cuda":
-        hardware = torch.cuda.get_device_name()
-    lines = [
-        f"{hardware}, torch {torch.__version__}; {arguments.images} images of 32 × 32 an epoch, "
-        f"median of {arguments.repeats} epochs, loops taking turns.",
-        "",
-        "| network | plain loop, float32 | ours, float32 | ours, bfloat16 | ours / plain |",
-        "|---|---|---|---|---|",
-    ]
-    for name, (ours, plain, batch_size) in networks.items():
-        rate = measure(
-            ours, plain, images, labels, batch_size, arguments.repeats, torch.device(device)
-        )
-        ratio = rate["ours bfloat16"] / rate["plain float32"]
-        cells = [f"{value:.1f}" for value in rate.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |")
-        print(lines[-1], flush=True)
-    write_section("training", "Training: images per second", "\n".join(lines))
+    rows = []
+    for name, parts in networks().items():
+        rows.append(compare(name, parts, images, labels, arguments.repeats, device))
+        print(rows[-1], flush=True)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    head = ["network", "images", "batch", "plain, float32", "ours, float32", "ours, bfloat16"]
+    text = f"""{machine("torchvision")}; on {where}. Images of 32 × 32 a second, median
+(least–greatest) of {arguments.repeats} epochs, loops taking turns.
+
+{as_table([*head, "ours, bfloat16 / plain"], rows)}"""
+    write_section("training", "Training: images per second", text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,148 @@
+"""What all benchmarks share: turns, medians with their spread, tables, the machine's name."""
+
+import argparse
+import gc
+import importlib.metadata
+import os
+import platform
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from unittest import mock
+
+import torch
+from threadpoolctl import threadpool_limits
+
+__all__ = [
+    "as_table",
+    "gemm_rate",
+    "in_turns",
+    "limit_threads",
+    "machine",
+    "new_parser",
+    "ratio",
+    "spread",
+    "start",
+    "ticks",
+    "timed",
+]
+
+RUN = "cifar10/densenet_bc_40_12/seed0"  # a published run
+
+_threads = 2
+
+
+def new_parser(doc, *, repeats=5):
+    """An argument parser with what every benchmark takes."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=repeats, help="of which the median counts")
+    parser.add_argument("--threads", type=int, default=2, help="of torch, NumPy and scikit-learn")
+    return parser
+
+
+def start(parser, argv):
+    """Read the arguments and give all libraries the same number of threads."""
+    arguments = parser.parse_args(argv)
+    limit_threads(arguments.threads)
+    return arguments
+
+
+def limit_threads(threads=None):
+    """Give all libraries that many threads; by default as many as the last time."""
+    global _threads
+    _threads = threads or _threads
+    threadpool_limits(_threads)
+    torch.set_num_threads(_threads)
+
+
+def timed(action):
+    """Seconds that ``action()`` takes, and what it returns."""
+    gc.collect()  # what was left behind before is not this action's work
+    started = perf_counter()
+    result = action()
+    return perf_counter() - started, result
+
+
+def in_turns(actions, repeats):
+    """Run actions one after the other, again and again, so that a slow minute hits all of them.
+
+    Args:
+        actions: dict of name → function without arguments.
+        repeats: rounds.
+
+    Returns:
+        dict of name → list of seconds, and dict of name → what the last call returned.
+    """
+    seconds, results = {name: [] for name in actions}, {}
+    for _ in range(repeats):
+        for name, action in actions.items():
+            time, results[name] = timed(action)
+            seconds[name].append(time)
+    return seconds, results
+
+
+@contextmanager
+def ticks(owner, name):
+    """The times at which each call of ``owner.name`` returned, as a list that grows."""
+    found, plain = [], getattr(owner, name)
+
+    def ticking(*args, **kwargs):
+        result = plain(*args, **kwargs)
+        found.append(perf_counter())
+        return result
+
+    with mock.patch.object(owner, name, ticking):
+        yield found
+
+
+def spread(values, digits=3):
+    """Median of the values, and between which two they lie: "1.23 (1.2–1.31)"."""
+    middle, least, most = (f"{f(values):.{digits}g}" for f in (median, min, max))
+    return f"{middle} ({least}–{most})"
+
+
+def ratio(theirs, ours):
+    """How many times as long theirs took, pair by pair, as :func:`spread` writes it."""
+    return spread([a / b for a, b in zip(theirs, ours, strict=True)])
+
+
+def gemm_rate(rows, inner, columns, *, dtype=torch.float32, repeats=5):
+    """Floating-point operations a second of a product (rows, inner) @ (inner, columns)."""
+    a, b = torch.rand(rows, inner, dtype=dtype), torch.rand(inner, columns, dtype=dtype)
+    a @ b  # the first product starts the threads
+    return 2 * rows * inner * columns / median(timed(lambda: a @ b)[0] for _ in range(repeats))
+
+
+def machine(*packages):
+    """One line: processor, cores, threads in use, versions of Python, torch and the packages."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages)]
+    parts = [
+        _processor(),
+        f"{os.cpu_count()} cores",
+        f"{_threads} thread{'s' if _threads > 1 else ''}",
+        f"Python {platform.python_version()}",
+        *versions,
+    ]
+    return ", ".join(parts)
+
+
+def as_table(head, rows):
+    """A Markdown table; floats with three digits, and a dash for None."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value):
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _processor():
+    """The processor's name, or at least its kind."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
