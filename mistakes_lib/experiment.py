@@ -63,7 +63,6 @@ class AdaptiveAttack:
 
 PARTS = {
     "recipe": Recipe,
-    "then": Recipe,
     "ensembling": TemporalEnsembling,
     "adaptive": AdaptiveAttack,
 }
@@ -79,8 +78,8 @@ class Experiment:
         architecture: arguments of :func:`~mistakes_lib.classifiers.build_classifier` without
             ``num_classes``, ``mean`` and ``std``, which come from the data.
         recipe: :class:`~mistakes_lib.training.Recipe`.
-        then: a second recipe, which goes on from the weights that the first one ended with, and
-            draws from the next seed; or None.
+        then: further recipes, each of which goes on from the weights that the one before ended
+            with, and draws from the next seed.
         labels_per_class: train by Temporal Ensembling with so many labels of each class; None
             trains with all labels.
         ensembling: :class:`~mistakes_lib.temporal_ensembling.TemporalEnsembling`, by default with
@@ -103,7 +102,7 @@ class Experiment:
     classifier: str
     architecture: dict
     recipe: Recipe = field(default_factory=Recipe)
-    then: Recipe | None = None
+    then: tuple = ()
     labels_per_class: int | None = None
     ensembling: TemporalEnsembling | None = None
     seed: int = 0
@@ -116,11 +115,11 @@ class Experiment:
     adaptive: AdaptiveAttack | None = None
 
     def __post_init__(self):
-        for name in ("attacks", "eps_levels", "mixtures"):
+        for name in ("then", "attacks", "eps_levels", "mixtures"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.labels_per_class is None and self.ensembling is not None:
             raise ValueError("ensembling needs labels_per_class: how many labels of each class")
-        if self.labels_per_class is not None and self.then is not None:
+        if self.labels_per_class is not None and self.then:
             raise ValueError("then goes on from training with all labels, not labels_per_class")
         if self.labels_per_class is not None and self.ensembling is None:
             object.__setattr__(self, "ensembling", TemporalEnsembling())
@@ -154,7 +153,7 @@ class Experiment:
     @property
     def recipes(self):
         """The recipes in the order in which they train."""
-        return (self.recipe,) if self.then is None else (self.recipe, self.then)
+        return (self.recipe, *self.then)
 
     @property
     def name(self):
@@ -175,6 +174,7 @@ class Experiment:
         for name, kind in PARTS.items():
             if values.get(name) is not None:
                 values[name] = kind(**values[name])
+        values["then"] = [Recipe(**recipe) for recipe in values.get("then", ())]
         return cls(**values)
 
     def settings(self):
@@ -190,10 +190,10 @@ class Experiment:
         }
         parts = {name: network[key] for key, name in NETWORK_SETTINGS.items() if key in network}
         training = self.recipe.settings()
-        if self.then is not None:
-            for name, value in self.then.settings().items():
-                if value != training[name]:
-                    training[name] = f"{training[name]}, then {value}"
+        for name in training:
+            values = [recipe.settings()[name] for recipe in self.recipes]
+            if len(set(values)) > 1:
+                training[name] = ", then ".join(map(str, values))
         return parts | labels | training | (semi or {})
 
     def shortened(self, epochs):
@@ -202,14 +202,17 @@ class Experiment:
         Raises:
             ValueError: fewer epochs than recipes.
         """
-        if self.then is None:
-            return replace(self, recipe=self.recipe.shortened(epochs))
-        if epochs < 2:
-            raise ValueError(f"two recipes need at least 2 epochs, got {epochs}")
-        share = self.recipe.epochs / (self.recipe.epochs + self.then.epochs)
-        first = min(max(1, round(epochs * share)), epochs - 1)
-        then = self.then.shortened(epochs - first)
-        return replace(self, recipe=self.recipe.shortened(first), then=then)
+        count = len(self.recipes)
+        if epochs < count > 1:
+            raise ValueError(f"{count} recipes need at least {count} epochs, got {epochs}")
+        total, passed, done = sum(recipe.epochs for recipe in self.recipes), 0, 0
+        recipes = []
+        for left, recipe in zip(reversed(range(count)), self.recipes, strict=True):
+            passed += recipe.epochs
+            end = min(max(round(epochs * passed / total), done + 1), epochs - left)
+            recipes.append(recipe.shortened(end - done))
+            done = end
+        return replace(self, recipe=recipes[0], then=recipes[1:])
 
 
 def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None, precision=None):
@@ -259,9 +262,13 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         for name, kind in PARTS.items():
             part = _mapping(section, name, where)
             _check_keys(part, kind, f"{where}.{name}")
-            if kind is Recipe and (part or name == "recipe"):
+            if kind is Recipe:
                 part |= own_precision
-            section[name] = kind(**part) if part or name == "recipe" else None
+            section[name] = kind(**part) if part or kind is Recipe else None
+        section["then"] = [
+            Recipe(**_recipe(then, f"{where}.then") | own_precision)
+            for then in section.get("then") or ()
+        ]
         experiment = Experiment(**section)
     except TypeError as error:
         raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
@@ -306,6 +313,14 @@ def _mapping(parent, name, where):
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{where}.{name} must be a mapping, got {value!r}")
     return dict(value or {})
+
+
+def _recipe(values, where):
+    """The values of one of the further recipes, with no unknown key."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be a list of mappings, got {values!r}")
+    _check_keys(values, Recipe, where)
+    return values
 
 
 def _check_keys(mapping, dataclass_type, where):

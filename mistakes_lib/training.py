@@ -36,7 +36,7 @@ class Recipe:
         schedule: "step" multiplies ``lr`` with ``lr_factor`` at each of ``milestones``;
             "one_cycle" rises linearly over the first ``warmup`` share of all steps, then falls to
             0 along a half cosine.
-        cycles: how often "one_cycle" does so, in equal parts of the epochs; more than one are warm
+        cycles: how often "one_cycle" does so, in equal parts of the steps; more than one are warm
             restarts (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983).
         milestones: epochs at which "step" multiplies.
         lr_factor: what it multiplies with, in (0, 1].
@@ -78,7 +78,7 @@ class Recipe:
             "batch_size": self.batch_size >= 2,
             "lr": self.lr > 0,
             "lr_factor": 0 < self.lr_factor <= 1,
-            "cycles": self.cycles >= 1 and self.epochs % self.cycles == 0,
+            "cycles": 1 <= self.cycles <= max(self.epochs, 1),
             "warmup": 0 <= self.warmup < 1,
             "momentum": 0 < self.momentum < 1,
             "weight_decay": self.weight_decay >= 0,
@@ -118,7 +118,8 @@ class Recipe:
         """
         stretch = epochs / self.epochs
         milestones = tuple(round(milestone * stretch) for milestone in self.milestones)
-        return replace(self, epochs=epochs, milestones=milestones)
+        cycles = max(1, min(self.cycles, epochs))
+        return replace(self, epochs=epochs, milestones=milestones, cycles=cycles)
 
 
 def learning_rate(recipe, step, steps_per_epoch):
@@ -132,7 +133,7 @@ def learning_rate(recipe, step, steps_per_epoch):
         epoch = step // steps_per_epoch
         passed = sum(epoch >= milestone for milestone in recipe.milestones)
         return recipe.lr * recipe.lr_factor**passed
-    total = recipe.epochs // recipe.cycles * steps_per_epoch
+    total = recipe.epochs * steps_per_epoch / recipe.cycles
     step %= total
     rise = recipe.warmup * total
     if step < rise:

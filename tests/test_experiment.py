@@ -70,8 +70,11 @@ def test_the_books_parameters_load(path):
     written |= parameters.get("data_sets", {}).get(experiment.data_set, {})
     loaded = json.loads(json.dumps(experiment.to_dict()))
     for name, value in written.items():
-        if name in ("recipe", "then", "adaptive"):
+        if name in ("recipe", "adaptive"):
             assert value.items() <= loaded[name].items()
+        elif name == "then":
+            for recipe, found in zip(value, loaded[name], strict=True):
+                assert recipe.items() <= found.items()
         else:
             assert loaded[name] == value
     expected = "{data_set}/{classifier}/seed{seed}".format_map(parameters)
@@ -113,8 +116,8 @@ def test_what_is_left_out_has_the_documented_default(write):
 @pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.stem)
 def test_to_dict_is_json_and_holds_everything(path):
     experiment = load_experiment(path)
-    semi = replace(experiment, labels_per_class=10, then=None)
-    for own in (experiment, semi, replace(experiment, then=Recipe(epochs=3))):
+    semi = replace(experiment, labels_per_class=10, then=())
+    for own in (experiment, semi, replace(experiment, then=[Recipe(epochs=3)])):
         assert Experiment.from_dict(json.loads(json.dumps(own.to_dict()))) == own
 
 
@@ -178,22 +181,24 @@ def test_another_number_of_epochs_moves_the_milestones_in_proportion(write):
         load_experiment(write(SMALL), epochs=0)
 
 
-def test_a_second_recipe_goes_on_from_the_first(write):
-    """It has defaults of its own, and a share of the epochs that the command line gives."""
+def test_further_recipes_go_on_from_the_first(write):
+    """They have defaults of their own, and a share of the epochs that the command line gives."""
     recipe = {"epochs": 6, "lr": 0.2, "milestones": []}
-    path = write(changed("", recipe=recipe, then={"epochs": 2, "lr": 0.02, "milestones": []}))
+    then = [{"epochs": 2, "lr": 0.02, "milestones": []}, {"epochs": 2}]
+    path = write(changed("", recipe=recipe, then=then))
     experiment = load_experiment(path, precision="bfloat16")
-    assert experiment.then == Recipe(epochs=2, lr=0.02, milestones=(), precision="bfloat16")
-    assert experiment.recipes == (experiment.recipe, experiment.then)
+    second = Recipe(epochs=2, lr=0.02, milestones=(), precision="bfloat16")
+    assert experiment.then == (second, Recipe(epochs=2, precision="bfloat16"))
+    assert experiment.recipes == (experiment.recipe, *experiment.then)
     settings = experiment.settings()
-    assert settings["epochs"] == "6, then 2"
-    assert settings["peak learning rate"] == "0.2, then 0.02"
-    assert settings["L2 weight"] == 1e-4, "the same for both"
-    for epochs, shares in {4: [3, 1], 2: [1, 1], 40: [30, 10]}.items():
+    assert settings["epochs"] == "6, then 2, then 2"
+    assert settings["peak learning rate"] == "0.2, then 0.02, then 0.1"
+    assert settings["L2 weight"] == 1e-4, "the same for all"
+    for epochs, shares in {10: [6, 2, 2], 3: [1, 1, 1], 5: [3, 1, 1], 40: [24, 8, 8]}.items():
         recipes = load_experiment(path, epochs=epochs).recipes
         assert [recipe.epochs for recipe in recipes] == shares
-    with pytest.raises(ValueError, match="two recipes need at least 2 epochs, got 1"):
-        load_experiment(path, epochs=1)
+    with pytest.raises(ValueError, match="3 recipes need at least 3 epochs, got 2"):
+        load_experiment(path, epochs=2)
 
 
 def test_appendix_c_as_printed():
@@ -254,10 +259,14 @@ def test_appendix_c_as_printed():
         (changed("", ensembling={"ramp_up": 3}), "ensembling needs labels_per_class"),
         (changed("", labels_per_class=1, ensembling={"ramp": 3}), "did you mean 'ramp_up'"),
         (changed("", labels_per_class=1, ensembling=[3]), "ensembling must be a mapping"),
-        (changed("", then=[3]), "then must be a mapping"),
-        (changed("", then={"epoch": 3}), "then has an unknown key 'epoch': did you mean 'epochs'"),
+        (changed("", then=[3]), "then must be a list of mappings, got 3"),
+        (changed("", then={"epochs": 3}), "then must be a list of mappings, got 'epochs'"),
         (
-            changed("", labels_per_class=1, then={"epochs": 3}),
+            changed("", then=[{"epoch": 3}]),
+            "then has an unknown key 'epoch': did you mean 'epochs'",
+        ),
+        (
+            changed("", labels_per_class=1, then=[{"epochs": 3}]),
             "then goes on from training with all",
         ),
         (changed("", adaptive=[3]), "adaptive must be a mapping"),

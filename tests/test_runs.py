@@ -657,28 +657,32 @@ def test_a_training_killed_ten_times_ends_bit_for_bit_the_same(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_by_two_recipes_is_killed_in_either_and_ends_the_same(tmp_path):
-    """It is the first one's training, and then the second one's from its weights."""
-    experiment = replace(EXPERIMENT, then=Recipe(epochs=2, lr=0.05, milestones=(), max_shift=1))
+def test_a_training_by_several_recipes_is_killed_in_each_and_ends_the_same(tmp_path):
+    """It is the first one's training, then the second one's from its weights, and so on."""
+    second = Recipe(epochs=2, lr=0.05, milestones=(), max_shift=1, ema_decay=0.9)
+    third = replace(second, epochs=1, lr=0.01)
+    experiment = replace(EXPERIMENT, then=[second, third])
     options = {"device": "cpu", "progress": False}
     undisturbed = train_run(experiment, root=tmp_path / "undisturbed", **options)
     history = undisturbed.info["training"]["history"]
-    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
-    assert [record["lr"] for record in history[2:]] == [0.05, 0.05]
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5]
+    assert [record["lr"] for record in history[2:]] == [0.05, 0.05, 0.01]
 
     first = train_run(EXPERIMENT, root=tmp_path / "first", **options)
     data, classifier = load_dataset("digits", "train"), first.classifier().train()
-    train(classifier, data.images, data.labels, experiment.then, seed=1, device="cpu")
+    for seed, recipe in enumerate(experiment.then, start=1):
+        train(classifier, data.images, data.labels, recipe, seed=seed, device="cpu")
     expected = undisturbed.classifier().state_dict()
     for name, value in classifier.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
     moments = [
         ("training.safetensors", "after"),
-        ("training-then.safetensors", "before"),
-        ("training-then.safetensors", "after"),
+        ("training-2.safetensors", "before"),
+        ("training-2.safetensors", "after"),
+        ("training-3.safetensors", "after"),
         ("classifier.safetensors", "before"),
-        ("stages.json", "after"),  # both checkpoints are still there
+        ("stages.json", "after"),  # all checkpoints are still there
     ]
     jobs = [[{"file": file, "moment": moment}] for file, moment in moments]
     codes, outputs = in_children(
@@ -690,13 +694,13 @@ def test_a_training_by_two_recipes_is_killed_in_either_and_ends_the_same(tmp_pat
     assert not list((tmp_path / "runs").rglob("training*.safetensors"))
 
 
-def test_a_second_recipe_does_not_go_on_from_weights_that_are_gone(tmp_path):
-    experiment = replace(EXPERIMENT, then=EXPERIMENT.recipe)
+def test_a_later_recipe_does_not_go_on_from_weights_that_are_gone(tmp_path):
+    experiment = replace(EXPERIMENT, then=[EXPERIMENT.recipe])
     options = {"device": "cpu", "progress": False}
     expected = train_run(experiment, root=tmp_path / "undisturbed", **options)
     folder = tmp_path / "runs" / EXPERIMENT.name
     folder.mkdir(parents=True)
-    (folder / "training-then.safetensors").write_bytes(b"of another first recipe")
+    (folder / "training-2.safetensors").write_bytes(b"of another first recipe")
     again = train_run(experiment, root=tmp_path / "runs", **options)
     assert again.info["files"] == expected.info["files"]
 

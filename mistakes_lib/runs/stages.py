@@ -50,9 +50,8 @@ class Stages:
                 name, split, root=root, size=self._size(name, split), progress=progress
             )
         )
-        self.checkpoints = [  # one for each recipe
-            folder / name for name in ("training.safetensors", "training-then.safetensors")
-        ]
+        later = [f"training-{n}.safetensors" for n in range(2, len(experiment.recipes) + 1)]
+        self.checkpoints = [folder / name for name in ("training.safetensors", *later)]
         self.journal_path = folder / "stages.json"
         self.journal = read_json(self.journal_path) if self.journal_path.is_file() else {}
         self.current = []  # the stages that this experiment has; the journal may know older ones
@@ -105,7 +104,7 @@ class Stages:
             "seed": own.seed,
             "data": [train_set.fingerprint, validation_set.fingerprint],
         }
-        if own.then is not None:
+        if own.then:
             inputs["then"] = own.to_dict()["then"]
         if own.labels_per_class is not None:
             inputs |= {k: own.to_dict()[k] for k in ("labels_per_class", "ensembling")}
@@ -148,11 +147,12 @@ class Stages:
     def _train_recipes(self, classifier, images, labels, **options):
         """Train by each recipe in turn; return the records of all epochs, numbered through."""
         history = []
-        first, last = self.checkpoints
-        if not first.is_file() and processes.is_main():
-            last.unlink(missing_ok=True)  # it went on from weights that are gone
         for place, recipe in enumerate(self.experiment.recipes):
-            options |= {"seed": self.experiment.seed + place, "checkpoint": self.checkpoints[place]}
+            own, *later = self.checkpoints[place:]
+            if not own.is_file() and processes.is_main():
+                for checkpoint in later:  # it went on from weights that are gone
+                    checkpoint.unlink(missing_ok=True)
+            options |= {"seed": self.experiment.seed + place, "checkpoint": own}
             records = train(classifier, images, labels, recipe, **options)
             history += _numbered(records, start=len(history))
         return history
@@ -160,7 +160,7 @@ class Stages:
     def _remove_checkpoints(self):
         """Remove those of the training that the journal knows to be over, and no others."""
         history = self.journal["classifier.safetensors"]["facts"]["history"]
-        for recipe, checkpoint in zip(self.experiment.recipes, self.checkpoints, strict=False):
+        for recipe, checkpoint in zip(self.experiment.recipes, self.checkpoints, strict=True):
             own, history = _numbered(history[: recipe.epochs]), history[recipe.epochs :]
             if checkpoint.is_file() and processes.is_main():
                 _, metadata = load_arrays(checkpoint)
