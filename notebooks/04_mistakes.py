@@ -259,8 +259,8 @@ _ = plotting.risk_coverage_curves(ax, curves)
 
 # %% tags=["hide-input"]
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
-sides = {}
-for title, each in kinds.items():
+sides = {source.info["title"]: {name: pairs[name] for name in pairs if name not in deep}}
+for title, each in list(kinds.items())[1:]:
     inputs, own = each.features("test"), each.scorers(n_components, seed=seed)
     sides[title] = score_pairs(own, inputs[inputs.correct], inputs[~inputs.correct])
 side_tables = {title: auroc_table(side, confidence=confidence) for title, side in sides.items()}

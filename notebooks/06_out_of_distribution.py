@@ -129,8 +129,8 @@ pd.DataFrame({name: table.FPR95 for name, table in tables.items()}).round(3)
 # images.
 
 # %%
-sides = {}
-for each in source.siblings(n_components):
+sides = {(source.info["title"], name): table.AUROC for name, table in tables.items()}
+for each in source.siblings(n_components)[1:]:
     own, inputs = each.scorers(n_components, seed=seed), each.features("test")
     strange = {name: each.ood(name) for name in each.ood_sets}
     for name, side in score_many(own, inputs, strange).items():

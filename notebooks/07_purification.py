@@ -139,7 +139,9 @@ sides = {}
 for each in source.siblings(n_components):
     own, inputs = each.classifier().head, each.features("test")
     mixture, tuning = each.density(n_components, seed=seed), each.features("validation")
-    tried = purification_grid(tuning[:tuning_images], {"own": mixture}, own, **settings)
+    tried = grid.loc[[f"GMM-{n_components}"]]
+    if each is not source:
+        tried = purification_grid(tuning[:tuning_images], {"own": mixture}, own, **settings)
     _, rate, strength = tried["accuracy"].idxmax()
     moved = purify(inputs.features, mixture, nu=strength, lr=rate, steps=steps)
     result = purification_effect(inputs.features, moved, inputs.labels, own)
