@@ -75,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its verdict, one of :data:`VERDICTS`, and our numbers or what is missing."""
+    """A claim with its verdict, one of ``VERDICTS``, and our numbers or what is missing."""
 
     claim: Claim
     verdict: str

@@ -35,11 +35,13 @@ def usual_scorers(density, num_classes):
 
     Args:
         density: a mixture of features with ``n_components``, fitted or not. The mixtures that
-            :class:`ZhengHong` has for each class share its number of components evenly.
+            :class:`~mistakes_lib.scores.ZhengHong` has for each class share its number of
+            components evenly.
         num_classes: c.
 
     Returns:
-        dict of name → scorer; the paper's own, a :class:`LogLikelihood`, comes first.
+        dict of name → scorer; the paper's own, a
+        :class:`~mistakes_lib.scores.LogLikelihood`, comes first.
     """
     per_class = max(1, round(density.n_components / num_classes))
     return {

@@ -71,7 +71,7 @@ class ImageSet:
 
     @property
     def fingerprint(self):
-        """SHA-256 of pixels and labels, in hexadecimal: two sets with one fingerprint are equal."""
+        """SHA-256 of pixels and labels in hexadecimal; two sets with one fingerprint are equal."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images))
         if self.labels is not None:
@@ -105,7 +105,7 @@ def load_dataset(name, split="test", *, root=None, download=True, size=None, pro
     out-of-distribution inputs have the split ``test`` alone.
 
     Args:
-        name: one of :data:`DATASETS`, or ``"imagefolder:PATH"`` for a folder with one subfolder
+        name: a key of ``DATASETS``, or ``"imagefolder:PATH"`` for a folder with one subfolder
             of images a class (with ``train`` and ``test`` subfolders, or split here 80/10/10).
         split: "train", "validation" or "test".
         root: folder with the data; see :func:`data_root`.

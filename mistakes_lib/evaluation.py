@@ -325,7 +325,7 @@ def reliability_bins(logits_or_probs, labels, n_bins=10):
 def expected_calibration_error(logits_or_probs, labels, n_bins=10):
     """Mean gap between confidence and accuracy over the bins: ECE (§4, Appendix C).
 
-    ECE = Σ_b (n_b / n) |accuracy_b − confidence_b|.
+    ``ECE = Σ_b (n_b / n) |accuracy_b − confidence_b|``.
 
     Args:
         logits_or_probs, labels, n_bins: as for :func:`reliability_bins`.

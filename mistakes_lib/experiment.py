@@ -158,7 +158,7 @@ class Experiment:
 
     @property
     def name(self):
-        """Where the run lies below the folder of runs: "<data set>/<classifier>/seed<k>"."""
+        """Where the run lies below the folder of runs, "<data set>/<classifier>/seed<k>"."""
         data_set = self.data_set
         if data_set.startswith("imagefolder:"):  # a path would make a folder for each of its parts
             data_set = f"imagefolder-{Path(data_set.removeprefix('imagefolder:')).name}"

@@ -23,8 +23,9 @@ def load_features(path):
 
     Args:
         path: ``.npz`` or ``.safetensors`` with the arrays features (n, d), logits (n, c), perhaps
-            labels (n,), such as :meth:`FeatureSet.save` writes; or ``.parquet`` with columns of
-            these names, of which features and logits hold a list a row.
+            labels (n,), such as :meth:`~mistakes_lib.features.FeatureSet.save` writes; or
+            ``.parquet`` with columns of these names, of which features and logits hold a list a
+            row.
 
     Returns:
         FeatureSet.

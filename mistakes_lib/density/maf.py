@@ -14,7 +14,7 @@ __all__ = ["FeatureMAF"]
 
 
 class FeatureMAF(NetworkDensity):
-    """Flow density: p(F) = N(f(F); 0, I) |det ∂f/∂F|, f a chain of autoregressive affine maps.
+    """Flow density: p(F) = N(f(F); 0, I) · abs(det ∂f/∂F), f a chain of autoregressive affine maps.
 
     Each map shifts and scales feature i by what one masked network (a MADE) says of the features
     before i; the order turns round from map to map. The log-likelihood is exact, up to rounding.

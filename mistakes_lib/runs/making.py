@@ -20,7 +20,7 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
 
     Args:
         experiment: :class:`~mistakes_lib.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        root: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
         data: folder of images; see :func:`~mistakes_lib.data.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
@@ -49,7 +49,7 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
 
     Args:
         experiment: :class:`~mistakes_lib.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        root: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
         data: folder of images; see :func:`~mistakes_lib.data.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.

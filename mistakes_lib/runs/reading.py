@@ -85,12 +85,12 @@ class Run:
 
     @property
     def title(self):
-        """What to print beside every number: network and data."""
+        """Network and data, to print beside every number."""
         return f"{self.info['title']} on {self.info['data']['description']}"
 
     @property
     def family(self):
-        """The paper's kind of classifier: "densenet_bc", "wide_resnet" or "semi_supervised"."""
+        """The paper's kind of classifier, "densenet_bc", "wide_resnet" or "semi_supervised"."""
         if self.experiment.labels_per_class is not None:
             return "semi_supervised"
         return self.experiment.architecture["name"]
