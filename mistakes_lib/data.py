@@ -33,6 +33,13 @@ class ImageSet:
         classes: class names, in the order of the labels.
         name: the name under which :func:`load_dataset` knows it.
         description: what to print beside every number computed from it.
+
+    Example:
+        >>> images = np.zeros((3, 3, 2, 2), dtype=np.uint8)
+        >>> pets = ImageSet(images, [0, 1, 1], ("cat", "dog"), "pets", "three black squares")
+        >>> dogs = pets[pets.labels == 1]
+        >>> len(dogs), dogs.channel_statistics()
+        (2, ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]))
     """
 
     images: np.ndarray

@@ -34,6 +34,14 @@ def load_features(path):
         FileNotFoundError: no such file.
         ValueError: another kind of file, a damaged one, one with pickled objects, a missing array,
             or arrays that do not go together.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "test.npz"
+        ...     np.savez(file, features=np.eye(2), logits=np.eye(2), labels=[0, 0])
+        ...     load_features(file).correct
+        array([ True, False])
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}

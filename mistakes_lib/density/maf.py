@@ -52,7 +52,7 @@ class FeatureMAF(NetworkDensity):
         losses_: mean negative log-likelihood in each epoch of training, nats per row.
         validation_losses_: the same of the held-out rows.
         seed_: seed drawn from ``random_state``.
-        n_features_in_: d.
+        n_features_in_: number of features d.
 
     References:
         Papamakarios, Pavlakou & Murray (2017), Masked Autoregressive Flow for Density Estimation,
