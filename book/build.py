@@ -65,8 +65,8 @@ BUILD = ROOT / "_build"
 COMMAND_LINE = ROOT / "book" / "reference" / "command_line.md"
 COMMAND_LINE_HEAD = """# Command line
 
-What `mistakes --help` and the help of each command say. Files, folders and devices are named the
-same way in all of them.
+What the help of each command says; `mistakes --help` lists them, and `mistakes
+--install-completion` lets the shell complete their names and options.
 
 """
 FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
@@ -370,8 +370,8 @@ def command_line_page():
     command = typer.main.get_command(mistakes)
     context = click.Context(command, info_name="mistakes")
     text = get_docs_for_click(obj=command, ctx=context, name="mistakes")
-    _, _, body = text.partition("\n")  # its title; a page has one
-    return COMMAND_LINE_HEAD + body.strip() + "\n"
+    _, start, sections = text.partition("\n## ")  # after the list of commands, cut short there
+    return COMMAND_LINE_HEAD + (start + sections).strip() + "\n"
 
 
 def write_command_line(root=ROOT):
@@ -391,7 +391,7 @@ def stage(name):
     shutil.copytree(
         ROOT / "book",
         folder / "book",
-        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "*.py"),
+        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "build.py"),
     )
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / file, folder)
