@@ -202,6 +202,11 @@ def test_every_public_name_is_explained_where_the_reference_says(html):
     assert sorted(name for name, found in explained.items() if found) == mistakes_lib.__all__
 
 
+def test_reference_shows_no_default_that_is_no_python(html):
+    for page in (html / "book" / "reference").glob("*.html"):
+        assert "&lt;factory&gt;" not in page.read_text(encoding="utf-8"), page.name
+
+
 @every_page
 def test_page_loads_only_files_that_are_there(page, html):
     path = html / f"{page}.html"
