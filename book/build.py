@@ -28,11 +28,13 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import click
 import jupytext
 import nbformat
 import papermill
 import typer
 import yaml
+from typer.cli import get_docs_for_click
 
 from mistakes_lib.claims import (
     as_markdown,
@@ -41,6 +43,7 @@ from mistakes_lib.claims import (
     load_claims,
     printed_evidence,
 )
+from mistakes_lib.cli import app as mistakes
 from mistakes_lib.experiment import load_experiments
 from mistakes_lib.runs import make_run
 
@@ -59,6 +62,13 @@ rule, stated below, compares it with numbers. `mistakes claims` does it again; c
 
 """
 BUILD = ROOT / "_build"
+COMMAND_LINE = ROOT / "book" / "reference" / "command_line.md"
+COMMAND_LINE_HEAD = """# Command line
+
+What the help of each command says; `mistakes --help` lists them, and `mistakes
+--install-completion` lets the shell complete their names and options.
+
+"""
 FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
 FRONT_PAGE_COUNTS = ROOT / "book" / "_static" / "verdicts.txt"
 PUBLISHED = "published"
@@ -360,6 +370,22 @@ def write_ledger(root=ROOT):
         path.write_text(text, encoding="utf-8")
 
 
+def command_line_page():
+    """Return the reference page of the ``mistakes`` command, made from its own help."""
+    command = typer.main.get_command(mistakes)
+    context = click.Context(command, info_name="mistakes")
+    text = get_docs_for_click(obj=command, ctx=context, name="mistakes")
+    _, start, sections = text.partition("\n## ")  # after the list of commands, cut short there
+    return COMMAND_LINE_HEAD + (start + sections).strip() + "\n"
+
+
+def write_command_line(root=ROOT):
+    """Write that page where the book in ``root`` looks for it."""
+    path = root / COMMAND_LINE.relative_to(ROOT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(command_line_page(), encoding="utf-8")
+
+
 # --- Publishing ---------------------------------------------------------------------------------
 
 
@@ -370,7 +396,7 @@ def stage(name):
     shutil.copytree(
         ROOT / "book",
         folder / "book",
-        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "*.py"),
+        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "build.py"),
     )
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / file, folder)
@@ -381,7 +407,8 @@ def pages(root):
     """Return the pages named in _toc.yml, in order, as paths without a suffix."""
     contents = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [page for part in contents["parts"] for page in part["chapters"]]
-    return [contents["root"], *(page["file"] for page in chapters)]
+    files = [own["file"] for page in chapters for own in (page, *page.get("sections", []))]
+    return [contents["root"], *files]
 
 
 def publish(root=ROOT, output=None):
@@ -437,6 +464,7 @@ def book(
     execute_chapters(parameters, root / CHAPTERS.relative_to(ROOT), only=chapter or ())
     write_front_page(root)
     write_ledger(root)
+    write_command_line(root)
     print("Publishing…", flush=True)
     index = publish(root) / "index.html"
     print(f"\nThe book, on {parameters} parameters, is published. Open it in a browser:\n  {index}")

@@ -150,6 +150,19 @@ def adaptive_bim(
     Raises:
         ValueError: as :func:`bim`; or ``weight`` is negative.
         TypeError: ``density`` has no differentiable ``log_prob``.
+
+    Example:
+        >>> from torch import nn
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> from mistakes_lib.density import DiagonalGMM
+        >>> classifier = FeatureClassifier(nn.Flatten(), nn.Linear(3, 2))
+        >>> nn.init.zeros_(classifier.head.weight).shape  # the likelihood alone is left to climb
+        torch.Size([2, 3])
+        >>> density = DiagonalGMM(1).fit([[0.0, 0.0, 1.0], [0.2, 0.2, 1.0]])
+        >>> gray = np.full((1, 3, 1, 1), 0.5)
+        >>> attacked = adaptive_bim(classifier, density, gray, [0], 0.1, weight=1, device="cpu")
+        >>> attacked.ravel().round(2)
+        array([0.4, 0.4, 0.6], dtype=float32)
     """
     check_scalar(weight, "weight", Real, min_val=0)
     if not hasattr(density, "log_prob"):

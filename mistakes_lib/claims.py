@@ -75,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its verdict, one of :data:`VERDICTS`, and our numbers or what is missing."""
+    """A claim with its verdict, one of ``VERDICTS``, and our numbers or what is missing."""
 
     claim: Claim
     verdict: str
@@ -93,6 +93,23 @@ def load_claims(path):
         ValueError: no YAML, no list of claims, a field is missing, unknown or no text, an id
             occurs twice, or a rule is no expression of numbers, names, sums, comparisons, ``and``,
             ``or`` and ``not``.
+
+    Example:
+        >>> import tempfile
+        >>> ledger = '''
+        ... - id: separable
+        ...   section: §3.3
+        ...   says: Mistakes have less likely features.
+        ...   reproduced: test.auroc > 0.5
+        ...   ours: AUROC {test.auroc}
+        ...   where: 03_hypothesis_tests
+        ... '''
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "claims.yml"
+        ...     _ = path.write_text(ledger, encoding="utf-8")
+        ...     [claim] = load_claims(path)
+        >>> judge([claim], {"test": {"auroc": 0.7}})[0].ours
+        'AUROC 0.7'
     """
     entries = read_yaml(path, "ledger of claims")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -153,6 +170,13 @@ def printed_evidence(notebook):
 
     Raises:
         ValueError: a cell prints anything but JSON.
+
+    Example:
+        >>> from nbformat.v4 import new_code_cell, new_notebook, new_output
+        >>> printed = new_output("stream", text=as_evidence({"test": {"p": 0.01}}))
+        >>> cell = new_code_cell(outputs=[printed], metadata={"tags": ["evidence"]})
+        >>> printed_evidence(new_notebook(cells=[cell]))
+        {'test': {'p': 0.01}}
     """
     evidence = {}
     for cell in notebook.cells:
@@ -184,6 +208,13 @@ def load_evidence(folder):
     Raises:
         FileNotFoundError: no JSON file there.
         ValueError: a file is no JSON mapping, or two files have one topic.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "chapter.json").write_text(as_evidence({"test": {"p": 0.01}}))
+        ...     load_evidence(folder)
+        {'test': {'p': 0.01}}
     """
     files = sorted(Path(folder).glob("*.json"))
     if not files:

@@ -35,11 +35,18 @@ def usual_scorers(density, num_classes):
 
     Args:
         density: a mixture of features with ``n_components``, fitted or not. The mixtures that
-            :class:`ZhengHong` has for each class share its number of components evenly.
-        num_classes: c.
+            :class:`~mistakes_lib.scores.ZhengHong` has for each class share its number of
+            components evenly.
+        num_classes: number of classes c.
 
     Returns:
-        dict of name → scorer; the paper's own, a :class:`LogLikelihood`, comes first.
+        dict of name → scorer; the paper's own, a
+        :class:`~mistakes_lib.scores.LogLikelihood`, comes first.
+
+    Example:
+        >>> from sklearn.mixture import GaussianMixture
+        >>> list(usual_scorers(GaussianMixture(100), num_classes=10))[-3:]
+        ['Max softmax', 'Max logit', 'Energy']
     """
     per_class = max(1, round(density.n_components / num_classes))
     return {
@@ -68,6 +75,16 @@ def fit_scorer(scorer, train, validation, *, labelled=None):
 
     Returns:
         The scorer.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> train = FeatureSet([[0.0], [1.0], [4.0], [5.0]], [[9.0, 0.0]] * 4, [0, 0, 1, 1])
+        >>> validation = FeatureSet([[0.0], [0.5], [1.5]], [[9.0, 0.0]] * 3, [0, 0, 1])
+        >>> fit_scorer(Mahalanobis(), train, validation).means_.ravel()  # learns from train
+        array([0.5, 4.5])
+        >>> calibrated = fit_scorer(TemperatureScaling(), train, validation)  # from validation
+        >>> round(calibrated.temperature_, 2)  # 9 / ln 2: of three so confident, two are right
+        12.98
     """
     if scorer.fits_on == "validation":
         return scorer.fit(validation)
@@ -135,6 +152,14 @@ def score_pairs(scorers, trusted, suspect):
 
     Returns:
         dict of name → (scores of trusted (n,), scores of suspect (m,)).
+
+    Example:
+        >>> import numpy as np
+        >>> from mistakes_lib.features import FeatureSet
+        >>> kept = FeatureSet(np.zeros((2, 1)), [[3.0, 0.0], [4.0, 0.0]])
+        >>> strange = FeatureSet(np.zeros((1, 1)), [[1.0, 0.0]])
+        >>> score_pairs({"Max logit": MaxLogit().fit(kept)}, kept, strange)
+        {'Max logit': (array([3., 4.]), array([1.]))}
     """
     return score_many(scorers, trusted, {"all": suspect})["all"]
 
@@ -149,6 +174,14 @@ def score_many(scorers, trusted, suspects):
 
     Returns:
         dict of key → (dict of name → (scores of trusted, scores of suspect)).
+
+    Example:
+        >>> import numpy as np
+        >>> from mistakes_lib.features import FeatureSet
+        >>> kept = FeatureSet(np.zeros((2, 1)), [[3.0, 0.0], [4.0, 0.0]])
+        >>> suspects = {"noise": FeatureSet(np.zeros((1, 1)), [[1.0, 0.0]])}
+        >>> score_many({"Max logit": MaxLogit().fit(kept)}, kept, suspects)["noise"]
+        {'Max logit': (array([3., 4.]), array([1.]))}
     """
     own = {name: scorer.score(trusted) for name, scorer in scorers.items()}
     return {
@@ -167,6 +200,12 @@ def detection_table(pairs, *, confidence=0.95, random_state=None):
 
     Returns:
         DataFrame indexed by method with the columns AUROC, low, high, AUPR, FPR95.
+
+    Example:
+        >>> pairs = {"sharp": ([3.0, 4.0, 5.0], [1.0, 2.0]), "blunt": ([1.0, 2.0, 3.0], [1.0, 2.0])}
+        >>> table = detection_table(pairs, random_state=0)
+        >>> table.loc["blunt", ["AUROC", "AUPR", "FPR95"]].round(2).tolist()
+        [0.67, 0.5, 0.67]
     """
     rows = {}
     for name, (trusted, suspect) in pairs.items():
@@ -194,6 +233,12 @@ def auroc_table(pairs, *, confidence=0.95):
     Returns:
         DataFrame indexed by method with the columns AUROC, low, high, as in
         :func:`detection_table`.
+
+    Example:
+        >>> pairs = {"sharp": ([3.0, 4.0, 5.0], [1.0, 2.0]), "blunt": ([1.0, 2.0, 3.0], [1.0, 2.0])}
+        >>> table = auroc_table(pairs)
+        >>> table.AUROC.round(2).to_dict(), bool((table.low < table.high).all())
+        ({'sharp': 1.0, 'blunt': 0.67}, True)
     """
     rows = {}
     for name, (trusted, suspect) in pairs.items():

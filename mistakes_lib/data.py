@@ -32,6 +32,13 @@ class ImageSet:
         classes: class names, in the order of the labels.
         name: the name under which :func:`load_dataset` knows it.
         description: what to print beside every number computed from it.
+
+    Example:
+        >>> images = np.zeros((3, 3, 2, 2), dtype=np.uint8)
+        >>> pets = ImageSet(images, [0, 1, 1], ("cat", "dog"), "pets", "three black squares")
+        >>> dogs = pets[pets.labels == 1]
+        >>> len(dogs), dogs.channel_statistics()
+        (2, ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]))
     """
 
     images: np.ndarray
@@ -70,7 +77,7 @@ class ImageSet:
 
     @property
     def fingerprint(self):
-        """SHA-256 of pixels and labels, in hexadecimal: two sets with one fingerprint are equal."""
+        """SHA-256 of pixels and labels in hexadecimal; two sets with one fingerprint are equal."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images))
         if self.labels is not None:
@@ -104,7 +111,7 @@ def load_dataset(name, split="test", *, root=None, download=True, size=None, pro
     out-of-distribution inputs have the split ``test`` alone.
 
     Args:
-        name: one of :data:`DATASETS`, or ``"imagefolder:PATH"`` for a folder with one subfolder
+        name: a key of ``DATASETS``, or ``"imagefolder:PATH"`` for a folder with one subfolder
             of images a class, divided as :func:`~mistakes_lib.image_files.split_files` says.
         split: "train", "validation" or "test".
         root: folder with the data; see :func:`data_root`.

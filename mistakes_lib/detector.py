@@ -110,6 +110,20 @@ def fit_detector(
     Raises:
         ValueError: ``validation`` has no labels or too few mistakes for the criterion, or too few
             correct predictions for the guarantee.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(n):  # two features that are the logits; one label in four is wrong
+        ...     logits = rng.normal(size=(n, 2))
+        ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
+        >>> detector = fit_detector(draw(200), draw(100), false_alarms=0.1)
+        >>> detector.rule
+        'at most 10.00% false alarms, guaranteed'
+        >>> usual = FeatureSet([[0.0, 0.0]], [[0.0, 0.0]])
+        >>> unusual = FeatureSet([[9.0, 9.0]], [[9.0, 9.0]])
+        >>> detector.flag(usual), detector.flag(unusual)
+        (array([False]), array([ True]))
     """
     if validation.labels is None:
         raise ValueError("the threshold is chosen on validation labels, but there are none")

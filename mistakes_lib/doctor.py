@@ -42,7 +42,7 @@ def examine(*, data=None, runs=None):
 
     Args:
         data: folder of images; see :func:`~mistakes_lib.data.data_root`.
-        runs: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        runs: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
 
     Returns:
         list of :class:`Check`.

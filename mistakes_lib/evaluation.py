@@ -41,6 +41,11 @@ class DetectionReport:
         fpr95_ci: (low, high), bootstrap percentiles.
         n_trusted: number of trusted inputs.
         n_suspect: number of suspect inputs.
+
+    Example:
+        >>> report = detection_report([3.0, 4.0, 5.0], [1.0, 2.0], random_state=0)
+        >>> report.auroc, report.aupr, report.fpr95, report.n_suspect
+        (1.0, 1.0, 0.0, 2)
     """
 
     auroc: float
@@ -142,6 +147,13 @@ class Threshold:
         criterion: what it was chosen to maximise.
         performance: that criterion on held-out inputs, mean over the folds.
         performance_std: its standard deviation over the folds.
+
+    Example:
+        >>> found = select_threshold([1, 1, 1, 8, 8, 8], [0, 0, 0, 1, 1, 1], cv=3)
+        >>> np.array([2.0, 7.0]) < found.value
+        array([ True, False])
+        >>> found.criterion, found.performance
+        ('f1', 1.0)
     """
 
     value: float
@@ -275,6 +287,11 @@ class ReliabilityBins:
         counts: int64 (B,), predictions in each bin.
         confidence: float64 (B,), their mean confidence.
         accuracy: float64 (B,), the share of them that is right.
+
+    Example:
+        >>> bins = reliability_bins([[0.9, 0.1], [0.2, 0.8]], [0, 0], n_bins=2)
+        >>> bins.edges, bins.counts, bins.accuracy
+        (array([0. , 0.5, 1. ]), array([0, 2]), array([nan, 0.5]))
     """
 
     edges: np.ndarray
@@ -325,7 +342,7 @@ def reliability_bins(logits_or_probs, labels, n_bins=10):
 def expected_calibration_error(logits_or_probs, labels, n_bins=10):
     """Mean gap between confidence and accuracy over the bins: ECE (§4, Appendix C).
 
-    ECE = Σ_b (n_b / n) |accuracy_b − confidence_b|.
+    ``ECE = Σ_b (n_b / n) |accuracy_b − confidence_b|``.
 
     Args:
         logits_or_probs, labels, n_bins: as for :func:`reliability_bins`.
@@ -357,6 +374,11 @@ class RiskCoverage:
         coverage: float64 (n,), share of inputs kept: 1/n, 2/n, …, 1.
         risk: float64 (n,), error rate among the kept.
         aurc: area under the curve: mean risk over the coverages; lower is better.
+
+    Example:
+        >>> curve = risk_coverage([0.9, 0.1], [True, False])
+        >>> curve.coverage, curve.risk, curve.aurc
+        (array([0.5, 1. ]), array([0. , 0.5]), 0.25)
     """
 
     coverage: np.ndarray

@@ -96,6 +96,12 @@ class Experiment:
 
     Raises:
         ValueError: an unknown data set, attack or density, or a number out of its range.
+
+    Example:
+        >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
+        >>> experiment = Experiment("digits", "wrn_10_1", network, labels_per_class=10, seed=3)
+        >>> experiment.name, experiment.settings()["labels per class"]
+        ('digits/wrn_10_1/seed3', 10)
     """
 
     data_set: str
@@ -157,7 +163,7 @@ class Experiment:
 
     @property
     def name(self):
-        """Where the run lies below the folder of runs: "<data set>/<classifier>/seed<k>"."""
+        """Where the run lies below the folder of runs, "<data set>/<classifier>/seed<k>"."""
         data_set = self.data_set
         if data_set.startswith("imagefolder:"):  # a path would make a folder for each of its parts
             data_set = f"imagefolder-{Path(data_set.removeprefix('imagefolder:')).name}"
@@ -239,6 +245,14 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
         FileNotFoundError: no such file.
         ValueError: the file is no YAML, a key or preset is missing or unknown (the nearest known
             one is named), or a value is out of range.
+
+    Example:
+        >>> load_experiment("quick", preset="wrn_10_1", seed=1).name
+        'digits/wrn_10_1/seed1'
+        >>> load_experiment("quick", preset="wrn_10_2")
+        Traceback (most recent call last):
+            ...
+        ValueError: ... has no preset 'wrn_10_2': did you mean 'wrn_10_1'?
     """
     path = _parameters_file(path)
     parameters = _read_yaml(path)
@@ -286,6 +300,10 @@ def load_experiments(path):
 
     Raises:
         FileNotFoundError, ValueError: as :func:`load_experiment`.
+
+    Example:
+        >>> [experiment.classifier for experiment in load_experiments("quick")]
+        ['densenet_bc_16_8', 'wrn_10_1', 'te_wrn_10_1']
     """
     own = load_experiment(path)
     presets = _mapping(_read_yaml(_parameters_file(path)), "presets", path)

@@ -23,8 +23,9 @@ def load_features(path):
 
     Args:
         path: ``.npz`` or ``.safetensors`` with the arrays features (n, d), logits (n, c), perhaps
-            labels (n,), such as :meth:`FeatureSet.save` writes; or ``.parquet`` with columns of
-            these names, of which features and logits hold a list a row.
+            labels (n,), such as :meth:`~mistakes_lib.features.FeatureSet.save` writes; or
+            ``.parquet`` with columns of these names, of which features and logits hold a list a
+            row.
 
     Returns:
         FeatureSet.
@@ -33,6 +34,14 @@ def load_features(path):
         FileNotFoundError: no such file.
         ValueError: another kind of file, a damaged one, one with pickled objects, a missing array,
             or arrays that do not go together.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "test.npz"
+        ...     np.savez(file, features=np.eye(2), logits=np.eye(2), labels=[0, 0])
+        ...     load_features(file).correct
+        array([ True, False])
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}

@@ -167,6 +167,14 @@ def extract_features(
 
     Raises:
         ValueError: there are no images, or they are integers other than uint8.
+
+    Example:
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+        >>> images = np.zeros((5, 3, 2, 2), dtype=np.uint8)
+        >>> batch = extract_features(classifier, images, labels=[0, 1, 2, 0, 1], device="cpu")
+        >>> batch.features.shape, batch.logits.shape
+        ((5, 12), (5, 3))
     """
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)

@@ -24,6 +24,11 @@ class FolderFeatures:
         sets: dict with the keys "train", "validation" and "test" → FeatureSet with labels.
         suspects: dict of name → FeatureSet without labels.
         files: dict with the same keys as ``sets`` → ImageFiles, in the order of the rows.
+
+    Example:
+        >>> seen = FeatureSet(np.zeros((2, 3)), np.zeros((2, 2)), [0, 1])
+        >>> FolderFeatures({"test": seen}, {}, {}).sets["test"].accuracy
+        0.5
     """
 
     sets: dict[str, FeatureSet]
@@ -50,6 +55,22 @@ def features_of_folders(network, folder, *, suspects=None, seed=0, device="auto"
         FileNotFoundError: no such folder, or no images in it.
         ValueError: a class that the network does not know, one with fewer than two training
             images, or a damaged image, which is named.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from mistakes_lib.networks import load_network
+        >>> name = "mistakes_lib.classifiers:densenet_bc"
+        >>> network = load_network(name, ["cat", "dog"], size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(40):
+        ...         path = Path(folder, ("cat", "dog")[i % 2], f"{i}.png")
+        ...         path.parent.mkdir(exist_ok=True)
+        ...         Image.new("RGB", (8, 8), (6 * i, 0, 0)).save(path)
+        ...     found = features_of_folders(network, folder)
+        >>> {name: len(features) for name, features in found.sets.items()}
+        {'train': 32, 'validation': 4, 'test': 4}
     """
     files = split_files(folder, network.classes, seed=seed)
     counts = np.bincount(files["train"].labels, minlength=len(network.classes))

@@ -26,6 +26,11 @@ class MannWhitneyResult:
         log10_p: log₁₀ of the p-value, right also where ``p_value`` underflows.
         auroc: U_C / (n m), the chance that a random correct prediction outranks a random wrong one.
         auroc_ci: (low, high), its confidence interval; see :func:`auroc_interval`.
+
+    Example:
+        >>> result = mann_whitney(np.arange(100, 300), np.arange(200))
+        >>> result.auroc, round(result.z, 2), round(result.log10_p, 1)
+        (0.875, 12.97, -37.8)
     """
 
     u_correct: float
@@ -39,7 +44,7 @@ class MannWhitneyResult:
 
 
 def mann_whitney(correct, wrong, *, confidence=0.95):
-    """Test whether correct and wrong predictions get the same scores (§3.3, eq. 6–7).
+    """Test whether correct and wrong predictions get the same scores (§3.3, equations 6–7).
 
     Two-sided, with the tie correction of the variance and, as in the paper, no continuity
     correction. All scores equal: z = 0 and p = 1.

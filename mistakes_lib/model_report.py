@@ -53,6 +53,20 @@ def report_on_model(
     Raises:
         FileNotFoundError, ImportError, RuntimeError, TypeError, ValueError: what the functions
             named above raise.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(80):
+        ...         path = Path(folder, ("cat", "dog")[i % 2], f"{i}.png")
+        ...         path.parent.mkdir(exist_ok=True)
+        ...         Image.new("RGB", (8, 8), (3 * i, 0, 7 * i % 256)).save(path)
+        ...     name = "mistakes_lib.classifiers:densenet_bc"
+        ...     report, page = report_on_model(name, folder, size=8)
+        >>> report.facts["source"]["model"], "<html" in page
+        ('mistakes_lib.classifiers:densenet_bc', True)
     """
     network = load_network(
         model,

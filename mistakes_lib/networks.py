@@ -34,6 +34,12 @@ class Network:
         preprocessing: what makes pixels of an image.
         classes: names of its outputs, in their order.
         description: which network it is, for the reader.
+
+    Example:
+        >>> net = FeatureClassifier(nn.Flatten(), nn.Linear(48, 2))
+        >>> network = Network(net, Preprocessing(4, 4), ("cat", "dog"), "a toy")
+        >>> len(network.classes) == network.classifier.num_classes
+        True
     """
 
     classifier: FeatureClassifier
@@ -74,6 +80,11 @@ def load_network(
         ImportError: the library or the module is not there.
         RuntimeError: the function failed.
         TypeError: it returns no network.
+
+    Example:
+        >>> network = load_network("mistakes_lib.classifiers:densenet_bc", ["cat", "dog"], size=32)
+        >>> network.classes, network.classifier.num_classes
+        (('cat', 'dog'), 2)
     """
     kind, _, own = name.partition(":")
     if not (kind and own):
@@ -112,6 +123,16 @@ def load_weights(net, path):
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is damaged, holds more than tensors, or is of another network.
+
+    Example:
+        >>> import tempfile
+        >>> trained, fresh = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "weights.pt"
+        ...     torch.save(trained.state_dict(), path)
+        ...     load_weights(fresh, path)
+        >>> torch.equal(fresh.weight, trained.weight)
+        True
     """
     path = Path(path)
     if not path.is_file():

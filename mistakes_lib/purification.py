@@ -26,7 +26,16 @@ __all__ = [
 
 
 class DivergenceError(ValueError):
-    """Gradient steps were so large that features overflowed."""
+    """Gradient steps were so large that features overflowed.
+
+    Example:
+        >>> from mistakes_lib.density import DiagonalGMM
+        >>> density = DiagonalGMM(1).fit([[-1.0], [1.0]])
+        >>> purify([[4.0]], density, nu=0.0, lr=1e9, device="cpu")
+        Traceback (most recent call last):
+            ...
+        mistakes_lib.purification.DivergenceError: purification diverged at lr=1000000000.0: ...
+    """
 
 
 def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="auto"):
@@ -136,6 +145,11 @@ class PurificationEffect:
         corrected: number of mistakes that became right.
         broken: number of right predictions that became mistakes.
         p_value: exact McNemar test of "a changed verdict is as likely mended as broken".
+
+    Example:
+        >>> effect = PurificationEffect(0.90, 0.92, corrected=3, broken=1, p_value=0.625)
+        >>> round(effect.gain, 1)
+        2.0
     """
 
     before: float
@@ -207,6 +221,18 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
         DataFrame with one row a setting (index: density, lr, nu) and the columns accuracy, gain
         (percentage points), corrected, broken: NaN where the steps were so large that the features
         overflowed.
+
+    Example:
+        >>> from mistakes_lib.density import DiagonalGMM
+        >>> from mistakes_lib.features import FeatureSet
+        >>> density = DiagonalGMM(1).fit([[1.0], [3.0]])  # N(2, 1)
+        >>> head = torch.nn.Linear(1, 2)  # class 1 where the feature is above 0
+        >>> _ = head.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]),
+        ...                           "bias": torch.zeros(2)})
+        >>> mistake = FeatureSet([[-1.0]], [[1.0, -1.0]], [1])
+        >>> settings = {"learning_rates": [0.1], "strengths": [0.0, 10.0]}
+        >>> purification_grid(mistake, {"GMM": density}, head, **settings).corrected.tolist()
+        [1, 0]
     """
     rows = {}
     for name, lr, nu in itertools.product(densities, learning_rates, strengths):

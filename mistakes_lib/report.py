@@ -32,6 +32,16 @@ class Report:
             calibration and extremes.
         detector: the paper's score with a threshold, ready for use.
         rule: name of the paper's score in the tables.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(n):  # two features that are the logits; one label in four is wrong
+        ...     logits = rng.normal(size=(n, 2))
+        ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
+        >>> report = make_report(draw(100), draw(100), draw(100), n_components=2)
+        >>> report.rule, list(report.facts)[:3]
+        ('GMM-2', ['inputs', 'verdicts', 'methods'])
     """
 
     facts: dict
@@ -71,6 +81,19 @@ def make_report(
     Raises:
         ValueError: a set without labels, a test set without mistakes or without correct
             predictions, a suspect set named "mistakes", or sets of different classifiers.
+
+    Example:
+        >>> from mistakes_lib.features import FeatureSet
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(n):  # two features that are the logits; one label in four is wrong
+        ...     logits = rng.normal(size=(n, 2))
+        ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
+        >>> far = FeatureSet(np.full((20, 2), 9.0), np.full((20, 2), 9.0))
+        >>> report = make_report(draw(100), draw(100), draw(100), suspects={"far": far})
+        >>> for verdict in report.facts["verdicts"]:
+        ...     print(verdict["set"], verdict["flagged_by_likelihood"])
+        mistakes not clearly
+        far yes
     """
     suspects = dict(suspects or {})
     for name, split in {"train": train, "validation": validation, "test": test}.items():

@@ -119,6 +119,18 @@ def report_html(report, *, title="Where does this classifier fail?", pictures=No
 
     Returns:
         str: HTML with its scripts inside; some 5 MB, for plotly is among them.
+
+    Example:
+        >>> import numpy as np
+        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.report import make_report
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(n):  # two features that are the logits; one label in four is wrong
+        ...     logits = rng.normal(size=(n, 2))
+        ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
+        >>> page = report_html(make_report(draw(100), draw(100), draw(100)), title="Is it wrong?")
+        >>> "<h1>Is it wrong?</h1>" in page
+        True
     """
     facts = report.facts
     page = Environment(autoescape=True).from_string(PAGE)

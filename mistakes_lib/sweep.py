@@ -148,6 +148,21 @@ def load_grid(path):
         FileNotFoundError: no such file or notebook.
         ValueError: the file is no YAML, lacks a key or has an unknown one, or the notebook has no
             such parameter.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "grid.yml"
+        ...     _ = path.write_text('''
+        ... chapter: 04_mistakes
+        ... parameters:
+        ...   data_set: cifar10
+        ...   n_components: [10, 100, 1000]
+        ...   seed: [0, 1]
+        ... ''')
+        ...     grid = load_grid(path)
+        >>> grid.varied, len(grid.cells("sweep"))
+        (['n_components', 'seed'], 6)
     """
     path = Path(path)
     contents = read_yaml(path, "grid")
@@ -181,6 +196,11 @@ def load_sweep(path):
 
     Raises:
         FileNotFoundError: no finished sweep there; the message lists the book's.
+
+    Example:
+        >>> table = load_sweep("components")  # five fits for each number of Gaussians
+        >>> table.groupby(["metric", "n_components"]).size().unique()
+        array([5])
     """
     for folder in (Path(path), PUBLISHED_SWEEPS / path):
         if (folder / TABLE).is_file():
@@ -209,6 +229,18 @@ def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
 
     Returns:
         Sweep.
+
+    Example:
+        >>> import tempfile
+        >>> grid = Grid(NOTEBOOKS / "04_mistakes.ipynb", {"seed": [0, 1]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for cell in grid.cells(Path(folder).resolve()):  # what an earlier call has left
+        ...         cell.folder.mkdir()
+        ...         results = {"test": {"auroc": 0.7 + 0.1 * cell.parameters["seed"]}}
+        ...         _ = (cell.folder / "results.json").write_text(json.dumps(results))
+        ...     sweep = run_sweep(grid, folder, workers=0, progress=False)  # executes no more
+        ...     sweep.summary().round(3).to_dict("records")
+        [{'metric': 'test.auroc', 'mean': 0.75, 'sd': 0.071, 'runs': 2}]
     """
     folder = Path(folder).resolve()
     sweep = Sweep(grid, grid.cells(folder))

@@ -56,6 +56,10 @@ class TemporalEnsembling:
 
     Raises:
         ValueError: a value outside its range (the field is named).
+
+    Example:
+        >>> TemporalEnsembling(max_weight=30, ramp_up=10).ramps(100)
+        (10.0, 50.0)
     """
 
     max_weight: float = 100.0
@@ -264,6 +268,21 @@ def train_temporal_ensembling(
     Raises:
         ValueError: no images, a label out of range, ``labelled`` no mask of the right length, a
             class without labelled images, or a checkpoint of another training.
+
+    Example:
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> from mistakes_lib.training import Recipe
+        >>> _ = torch.manual_seed(0)
+        >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> labels = np.arange(40) % 2  # class 0 is black, class 1 is white
+        >>> images = np.repeat(255 * labels, 12).reshape(40, 3, 2, 2).astype(np.uint8)
+        >>> labelled = choose_labelled(labels, 4)
+        >>> recipe = Recipe(epochs=5, batch_size=8, milestones=(), max_shift=0)
+        >>> history = train_temporal_ensembling(
+        ...     classifier, images, labels, labelled, recipe, device="cpu", progress=False
+        ... )
+        >>> [round(epoch["unsupervised_weight"], 2) for epoch in history]  # up to 100 · 8 / 40
+        [0.0, 2.05, 10.84, 19.94, 20.0]
     """
     ensembling = TemporalEnsembling() if ensembling is None else ensembling
     device = processes.connect(device)

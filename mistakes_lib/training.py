@@ -53,6 +53,10 @@ class Recipe:
 
     Raises:
         ValueError: a value outside its range (the field is named).
+
+    Example:
+        >>> Recipe(epochs=30, schedule="one_cycle").settings()["schedule"]
+        'one cycle, rising for 25% of the steps'
     """
 
     epochs: int = 300
@@ -181,6 +185,17 @@ def train(
 
     Raises:
         ValueError: no images, labels out of range, or a checkpoint of another training.
+
+    Example:
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> _ = torch.manual_seed(0)
+        >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> labels = np.arange(40) % 2  # class 0 is black, class 1 is white
+        >>> images = np.repeat(255 * labels, 12).reshape(40, 3, 2, 2).astype(np.uint8)
+        >>> recipe = Recipe(epochs=5, batch_size=8, milestones=(), max_shift=0)
+        >>> history = train(classifier, images, labels, recipe, device="cpu", progress=False)
+        >>> len(history), history[-1]["accuracy"]
+        (5, 1.0)
     """
     device = processes.connect(device)
     images, labels = on_device(images, labels, classifier.num_classes, device)

@@ -1,5 +1,6 @@
 """What `mistakes_lib` promises to export is there, documented, and cheap to import."""
 
+import doctest
 import inspect
 import subprocess
 import sys
@@ -23,6 +24,13 @@ def test_every_argument_is_explained(name):
     text = inspect.getdoc(function)
     for argument in inspect.signature(function).parameters:
         assert argument.strip("*") in text, f"{name}: {argument} is not in the docstring"
+
+
+@pytest.mark.parametrize("name", mistakes_lib.__all__)
+def test_every_name_has_an_example_that_pytest_runs(name):
+    examples = doctest.DocTestParser().get_examples(getattr(mistakes_lib, name).__doc__)
+    assert any(example.want for example in examples), f"{name} has no example with a result"
+    assert not any(doctest.SKIP in example.options for example in examples)
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -7,7 +7,7 @@ __all__ = ["FeatureClassifier"]
 
 
 class FeatureClassifier(nn.Module):
-    """A network split into features F = f_θ(X) and logits W F + b (§3.1, eq. 1).
+    """A network split into features F = f_θ(X) and logits W F + b (§3.1, equation 1).
 
     Images come in as pixels in [0, 1]; the per-channel standardisation of Appendix C happens
     inside, so an attack's radius is in pixel units whatever the network was trained on.

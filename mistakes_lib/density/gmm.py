@@ -42,7 +42,7 @@ class DiagonalGMM(Density):
     ``batch_size`` and not by n × K, and a component that has lost all its rows stays where it was.
 
     Args:
-        n_components: K.
+        n_components: number of components K.
         max_iter: most EM iterations of one start.
         tol: EM has converged when the mean log-likelihood (nats per row) changes by less.
         reg_covar: added to every variance, in squared units of the features.
@@ -66,7 +66,7 @@ class DiagonalGMM(Density):
         n_iter_: EM iterations of the best start.
         lower_bound_: mean log-likelihood (nats per row) in the last E-step of the best start.
         lower_bounds_: the same after each iteration.
-        n_features_in_: d.
+        n_features_in_: number of features d.
 
     References:
         Dempster, Laird & Rubin (1977), Maximum likelihood from incomplete data via the EM

@@ -14,7 +14,7 @@ __all__ = ["FeatureMAF"]
 
 
 class FeatureMAF(NetworkDensity):
-    """Flow density: p(F) = N(f(F); 0, I) |det ∂f/∂F|, f a chain of autoregressive affine maps.
+    """Flow density: p(F) = N(f(F); 0, I) · abs(det ∂f/∂F), f a chain of autoregressive affine maps.
 
     Each map shifts and scales feature i by what one masked network (a MADE) says of the features
     before i; the order turns round from map to map. The log-likelihood is exact, up to rounding.
@@ -52,7 +52,7 @@ class FeatureMAF(NetworkDensity):
         losses_: mean negative log-likelihood in each epoch of training, nats per row.
         validation_losses_: the same of the held-out rows.
         seed_: seed drawn from ``random_state``.
-        n_features_in_: d.
+        n_features_in_: number of features d.
 
     References:
         Papamakarios, Pavlakou & Murray (2017), Masked Autoregressive Flow for Density Estimation,

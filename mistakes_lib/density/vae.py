@@ -56,7 +56,7 @@ class FeatureVAE(NetworkDensity):
         losses_: negative ELBO of each epoch, nats per row.
         validation_losses_: the same of the held-out rows.
         seed_: seed drawn from ``random_state``.
-        n_features_in_: d.
+        n_features_in_: number of features d.
 
     References:
         Kingma & Welling (2013), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114,

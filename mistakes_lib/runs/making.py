@@ -20,13 +20,28 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
 
     Args:
         experiment: :class:`~mistakes_lib.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        root: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
         data: folder of images; see :func:`~mistakes_lib.data.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
 
     Returns:
         Run.
+
+    Example:
+        >>> import tempfile
+        >>> from mistakes_lib.experiment import Experiment
+        >>> from mistakes_lib.training import Recipe
+        >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
+        >>> recipe = Recipe(epochs=1, batch_size=128, lr=0.05)
+        >>> experiment = Experiment(
+        ...     "digits", "tiny", network, recipe, mixtures=[1], ood={"photo_patches": 5},
+        ...     attacks=["fgsm"], eps_levels=[8], attack_images=5,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     run = make_run(experiment, root=root, device="cpu", progress=False)
+        ...     run.name, len(run.attack("fgsm", 8 / 255)), len(run.ood("photo_patches"))
+        ('digits/tiny/seed0', 5, 5)
     """
     with _open(experiment, root, data, device, progress) as stages:
         _classify(stages)
@@ -49,7 +64,7 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
 
     Args:
         experiment: :class:`~mistakes_lib.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.storage.runs_root`.
+        root: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
         data: folder of images; see :func:`~mistakes_lib.data.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
@@ -57,6 +72,18 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
 
     Returns:
         Run.
+
+    Example:
+        >>> import tempfile
+        >>> from mistakes_lib.experiment import Experiment
+        >>> from mistakes_lib.training import Recipe
+        >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
+        >>> recipe = Recipe(epochs=1, batch_size=128, lr=0.05)
+        >>> experiment = Experiment("digits", "tiny", network, recipe)
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     run = train_run(experiment, root=root, device="cpu", progress=False)
+        ...     run.name, len(run.features("test")), run.ood_sets
+        ('digits/tiny/seed0', 360, {})
     """
     with _open(experiment, root, data, device, progress) as stages:
         if restart:

@@ -26,6 +26,14 @@ def publish_run(run, root=None, *, training_features=True):
     Raises:
         FileExistsError: the folder has such a run already.
         ValueError: a file is damaged.
+
+    Example:
+        >>> from mistakes_lib.runs.reading import load_run
+        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     copy = publish_run(run, folder, training_features=False)
+        ...     copy.name == run.name, copy.has_training_features
+        (True, False)
     """
     destination = Path(PUBLISHED_RUNS if root is None else root) / run.name
     if destination.exists():

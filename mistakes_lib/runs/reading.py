@@ -40,6 +40,11 @@ def load_run(path):
 
     Raises:
         FileNotFoundError: no run there; the message lists the runs that exist.
+
+    Example:
+        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> run.name, run.classes[:3]
+        ('cifar10/densenet_bc_40_12/seed0', ('airplane', 'automobile', 'bird'))
     """
     places = [Path(path), runs_root() / path, PUBLISHED_RUNS / path]
     for place in places:
@@ -59,7 +64,12 @@ def load_run(path):
 
 
 def published_runs():
-    """The book's own runs, a list of Run in the order of their names."""
+    """The book's own runs, a list of Run in the order of their names.
+
+    Example:
+        >>> "cifar10/densenet_bc_40_12/seed0" in [run.name for run in published_runs()]
+        True
+    """
     return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
 
 
@@ -69,6 +79,14 @@ class Run:
 
     Args:
         path: the folder.
+
+    Example:
+        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> run.features("test").accuracy == run.info["accuracy"]["test"]
+        True
+        >>> weakest = run.attack("fgsm", run.eps_levels[0] / 255)
+        >>> run.experiment.data_set, len(weakest) == len(run.attacked)
+        ('cifar10', True)
     """
 
     path: Path
@@ -85,12 +103,12 @@ class Run:
 
     @property
     def title(self):
-        """What to print beside every number: network and data."""
+        """Network and data, to print beside every number."""
         return f"{self.info['title']} on {self.info['data']['description']}"
 
     @property
     def family(self):
-        """The paper's kind of classifier: "densenet_bc", "wide_resnet" or "semi_supervised"."""
+        """The paper's kind of classifier, "densenet_bc", "wide_resnet" or "semi_supervised"."""
         if self.experiment.labels_per_class is not None:
             return "semi_supervised"
         return self.experiment.architecture["name"]

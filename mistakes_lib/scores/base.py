@@ -28,6 +28,16 @@ class Scorer(BaseEstimator):
         fits_on: "train" or "validation", the split to give to ``fit``; what learns nothing takes
             the smaller one.
         keeps_inputs: what it learns holds every input of ``fit``.
+
+    Example:
+        >>> class Spread(Scorer):
+        ...     name, reads, class_agnostic = "Spread", ("logits",), True
+        ...
+        ...     def _score(self, logits):
+        ...         return logits.max(axis=1) - logits.min(axis=1)
+        >>> batch = FeatureSet(np.zeros((2, 1)), [[3.0, 0.0, 1.0], [1.0, 1.0, 0.5]])
+        >>> Spread().fit(batch).score(batch)
+        array([3. , 0.5])
     """
 
     name = None

@@ -32,7 +32,7 @@ class Mahalanobis(Scorer):
     Attributes:
         classes_: int64 (k,), the classes that have a mean.
         means_: float64 (k, d).
-        whitening_: float64 (d, r), Σ⁺ = whitening_ whitening_ᵀ, r the rank of Σ.
+        whitening_: float64 (d, r), Σ⁺ = ``whitening_ whitening_ᵀ``, r the rank of Σ.
 
     Example:
         >>> from mistakes_lib.features import FeatureSet
@@ -79,7 +79,7 @@ class RelativeMahalanobis(Mahalanobis):
     Attributes:
         classes_, means_, whitening_: as in :class:`Mahalanobis`.
         background_mean_: μ_0, float64 (d,).
-        background_whitening_: float64 (d, r), Σ_0⁺ = background_whitening_ background_whitening_ᵀ.
+        background_whitening_: float64 (d, r), the same for Σ_0⁺.
 
     Example:
         >>> from mistakes_lib.features import FeatureSet

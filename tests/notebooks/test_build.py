@@ -15,6 +15,7 @@ from book.build import (
     front_page_picture,
     load_parameters,
     merge_streams,
+    pages,
     read_source,
     write_ledger,
     write_notebooks,
@@ -188,3 +189,10 @@ def test_a_chapter_needs_a_parameters_cell(tmp_path):
 def test_unknown_parameter_file():
     with pytest.raises(BuildError, match=r"No parameters 'slow'.*published.*quick"):
         load_parameters("slow")
+
+
+def test_pages_are_those_of_the_table_of_contents_and_those_below_them(tmp_path):
+    (tmp_path / "_toc.yml").write_text(
+        "root: a\nparts:\n  - chapters: [{file: b}, {file: c, sections: [{file: d}, {file: e}]}]\n"
+    )
+    assert pages(tmp_path) == ["a", "b", "c", "d", "e"]

@@ -14,12 +14,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import mistakes_lib
 from book.build import (
     CHAPTERS,
+    COMMAND_LINE,
     FRONT_PAGE,
     NOTEBOOK_METADATA,
     ROOT,
     chapter_sources,
+    command_line_page,
     front_page_picture,
     ledger,
     load_parameters,
@@ -110,6 +113,17 @@ def test_the_published_sweep_is_of_the_published_run():
     assert swept["auroc.mistakes"] == pytest.approx(chapter["mistakes"]["ours"]["auroc"], abs=1e-3)
 
 
+def test_command_line_page_is_what_its_help_says():
+    assert COMMAND_LINE.read_text(encoding="utf-8") == command_line_page(), (
+        "run `make book` and commit book/reference"
+    )
+
+
+def test_reference_lists_every_public_name():
+    text = (BOOK / "reference" / "index.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^   (\w+)$", text, flags=re.MULTILINE)) == mistakes_lib.__all__
+
+
 def test_every_chapter_that_a_claim_names_gives_evidence():
     chapters = {claim.where.partition("#")[0] for claim in load_claims(BOOK / "claims.yml")}
     assert {f"{chapter}.json" for chapter in chapters} == {
@@ -189,6 +203,22 @@ def test_page_holds_the_chapter(source, html):
             figures += sum("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
     assert page.pictures >= figures
     assert len(letters(page.text)) > 500
+
+
+def test_every_public_name_is_explained_where_the_reference_says(html):
+    folder = html / "book" / "reference"
+    index = (folder / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="(\w+\.html)#(mistakes_lib\.\w+\.(\w+))"', index)
+    explained = {
+        name: f'id="{anchor}"' in (folder / page).read_text(encoding="utf-8")
+        for page, anchor, name in links
+    }
+    assert sorted(name for name, found in explained.items() if found) == mistakes_lib.__all__
+
+
+def test_reference_shows_no_default_that_is_no_python(html):
+    for page in (html / "book" / "reference").glob("*.html"):
+        assert "&lt;factory&gt;" not in page.read_text(encoding="utf-8"), page.name
 
 
 @every_page
