@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mistakes_lib.comparison import detection_table, fit_scorers
+from mistakes_lib.comparison import detection_table, fit_scorer, usual_scorers
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.detector import Detector, guarantee, usual_components
 from mistakes_lib.evaluation import (
@@ -14,7 +14,7 @@ from mistakes_lib.evaluation import (
     risk_coverage,
 )
 from mistakes_lib.hypothesis import mann_whitney
-from mistakes_lib.scores import Combined
+from mistakes_lib.scores import Combined, LogLikelihood, TemperatureScaling
 
 __all__ = ["Report", "make_report"]
 
@@ -106,7 +106,8 @@ def make_report(
         raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
     if n_components is None:
         n_components = usual_components(train)
-    scorers = fit_scorers(train, validation, DiagonalGMM(n_components, random_state=seed))
+    density = DiagonalGMM(n_components, random_state=seed)
+    scorers, left_out = _fit_what_can_be(train, validation, density)
     ours = next(iter(scorers))
     both = [scorers[ours], scorers["Calibrated"]]
     if not validation.correct.all():
@@ -128,6 +129,7 @@ def make_report(
             _verdict(name, tables[name], pairs[name][ours], ours, confidence) for name in pairs
         ],
         "methods": {name: _records(table) for name, table in tables.items()},
+        "left_out": left_out,
         "explorer": {
             name: _explorer(scores[name], test.correct)
             for name in (ours, "Calibrated", "Combined")
@@ -138,6 +140,22 @@ def make_report(
         "extremes": _extremes(scores[ours], test),
     }
     return Report(facts, Detector(scorers[ours], threshold, rule), ours)
+
+
+def _fit_what_can_be(train, validation, density):
+    """The usual scorers, fitted, and name → reason for those that cannot be fitted to these sets.
+
+    The likelihood and the calibrated confidence are the report's subject: they must be.
+    """
+    scorers, left_out = {}, {}
+    for name, scorer in usual_scorers(density, train.logits.shape[1]).items():
+        try:
+            scorers[name] = fit_scorer(scorer, train, validation)
+        except ValueError as error:
+            if isinstance(scorer, LogLikelihood | TemperatureScaling):
+                raise
+            left_out[name] = str(error)
+    return scorers, left_out
 
 
 def _inputs(train, validation, test, suspects):

@@ -80,6 +80,9 @@ kept. <em>Risk</em>: error rate among these.</p>
 {% endfor %}
 <p class="note">The failures are the positive class. FPR95: share of trusted inputs refused while
 95 % of the suspect ones are caught. Low and high bound the AUROC.</p>
+{% for name, reason in left_out.items() %}
+<p class="note">Left out, as it cannot be fitted to these inputs: {{ name }} ({{ reason }}).</p>
+{% endfor %}
 
 <h2>Calibration</h2>
 <p>Temperature {{ three(calibration.temperature) }} takes the expected calibration error from

@@ -53,6 +53,22 @@ def test_numbers_are_those_of_the_library(report):
     assert {"Combined", "Nearest neighbors"} <= {r["method"] for r in facts["methods"]["mistakes"]}
 
 
+def test_a_method_that_cannot_be_fitted_is_left_out_with_the_reason(report):
+    """Fewer training inputs than features leave ViM no residual: the others are still judged."""
+    assert report.facts["left_out"] == {}
+    lift = np.random.default_rng(0).normal(size=(4, 60))  # as many features, in few directions
+    sets = {k: FeatureSet(s.features @ lift, s.logits, s.labels) for k, s in SETS.items()}
+    few = make_report(**sets, n_components=5)
+    assert few.facts["left_out"].keys() == {"ViM"}
+    assert "leave no residual" in few.facts["left_out"]["ViM"]
+    methods = {row["method"] for row in few.facts["methods"]["mistakes"]}
+    everywhere = {row["method"] for row in report.facts["methods"]["mistakes"]}
+    assert methods == everywhere - {"ViM"}
+    page = report_html(few)
+    assert "Left out, as it cannot be fitted to these inputs: ViM (the training features" in page
+    assert "Left out" not in report_html(report)
+
+
 def test_the_detector_does_what_the_report_says(report):
     test, said = SETS["test"], report.facts["detector"]
     flagged = report.detector.flag(test)
