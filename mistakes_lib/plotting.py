@@ -240,8 +240,11 @@ def lines_with_spread(ax, table, *, x, y, line):
         color = PALETTE[i % len(PALETTE)]
         ax.plot(mean.index, mean, LINES[i % len(LINES)], marker="o", color=color, label=name)
         ax.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.25)
+    values = sorted(table[x].unique())
     ax.set(xscale="log", xlabel=x, ylabel=y)
-    ax.legend(frameon=False)
+    ax.set_xticks(values, labels=values)
+    ax.minorticks_off()
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # lines may lie anywhere
     return ax
 
 

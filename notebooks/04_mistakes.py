@@ -179,13 +179,16 @@ print(f"standard error over test images: {error:.4f}")
 swept = load_sweep("components")
 own = source.experiment
 swept = swept[(swept.data_set == own.data_set) & (swept.classifier == own.classifier)]
-swept = swept[swept.metric.str.startswith("auroc.")].rename(columns={"value": "AUROC"})
+names = {"value": "AUROC", "n_components": "number of Gaussians K"}
+swept = swept[swept.metric.str.startswith("auroc.")].rename(columns=names)
 swept["detection of"] = swept.metric.str.removeprefix("auroc.").str.replace("_", " ")
 if swept.empty:
     print(f"No sweep of {source.title} is published.")
 else:
     figure, ax = plotting.new_figure(width=6.5)
-    _ = plotting.lines_with_spread(ax, swept, x="n_components", y="AUROC", line="detection of")
+    _ = plotting.lines_with_spread(
+        ax, swept, x=names["n_components"], y="AUROC", line="detection of"
+    )
 
 # %% [markdown]
 # A line's band is one standard deviation over the fits.

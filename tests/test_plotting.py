@@ -121,6 +121,7 @@ def test_lines_show_the_mean_of_the_runs_and_their_spread(ax):
     assert band[band[:, 0] == 1][:, 1].max() == pytest.approx(0.3 + spread)
     assert [text.get_text() for text in ax.get_legend().texts] == ["a", "b"]
     assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "K", "AUROC")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "10"]
 
 
 def test_heatmap_is_symmetric_around_zero(ax):
