@@ -159,10 +159,12 @@ class Stages:
 
     def _remove_checkpoints(self):
         """Remove those of the training that the journal knows to be over, and no others."""
+        if not processes.is_main():
+            return  # the journal is the main process's
         history = self.journal["classifier.safetensors"]["facts"]["history"]
         for recipe, checkpoint in zip(self.experiment.recipes, self.checkpoints, strict=True):
             own, history = _numbered(history[: recipe.epochs]), history[recipe.epochs :]
-            if checkpoint.is_file() and processes.is_main():
+            if checkpoint.is_file():
                 _, metadata = load_arrays(checkpoint)
                 if metadata.get("history") == own:
                     checkpoint.unlink()
