@@ -7,10 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from mistakes_lib.features import FeatureSet
+from mistakes_lib.storage import read_safetensors
 
 __all__ = ["load_features", "read_stream"]
 
@@ -106,10 +105,8 @@ def _read_npz(path):
 
 
 def _read_safetensors(path):
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    arrays, _ = read_safetensors(path)
+    return arrays
 
 
 def _read_parquet(path):

@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torchvision import models
 
 from mistakes_lib.classifiers import FeatureClassifier
 from mistakes_lib.image_files import Preprocessing
+from mistakes_lib.storage import read_safetensors
 
 __all__ = ["Network", "load_network", "load_weights"]
 
@@ -137,7 +136,10 @@ def load_weights(net, path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights {path}")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if path.suffix == ".safetensors":
+        state, _ = read_safetensors(path, framework="pt")
+    else:
+        state = _read_torch(path)
     state = next((state[key] for key in NESTED if isinstance(state.get(key), dict)), state)
     state = {str(key).removeprefix(PARALLEL): value for key, value in state.items()}
     expected = net.state_dict()
@@ -154,13 +156,6 @@ def load_weights(net, path):
                 "if it has other classes than the folder, name them in a file for --classes"
             )
     net.load_state_dict(state)
-
-
-def _read_safetensors(path):
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
 def _read_torch(path):

@@ -12,7 +12,15 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-__all__ = ["atomic_write", "load_arrays", "read_yaml", "runs_root", "save_arrays", "sha256_of"]
+__all__ = [
+    "atomic_write",
+    "load_arrays",
+    "read_safetensors",
+    "read_yaml",
+    "runs_root",
+    "save_arrays",
+    "sha256_of",
+]
 
 
 @contextmanager
@@ -88,12 +96,7 @@ def load_arrays(path, kinds=()):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    arrays, header = read_safetensors(path)
     if "sha256" not in header:
         raise ValueError(f"{path} was not written by mistakes_lib (it has no checksum)")
     if header["sha256"] != _checksum(arrays):
@@ -103,6 +106,27 @@ def load_arrays(path, kinds=()):
         found = f"a {metadata['kind']}" if "kind" in metadata else "something else"
         raise ValueError(f"{path} holds {found}, not a {' or '.join(kinds)}")
     return arrays, metadata
+
+
+def read_safetensors(path, framework="numpy"):
+    """Read any safetensors file, whoever wrote it.
+
+    Args:
+        path: the file.
+        framework: "numpy", or "pt" for torch tensors.
+
+    Returns:
+        (tensors, header): dict of name → array or tensor, and the header's texts, name → text.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework=framework) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
 def sha256_of(path):
