@@ -306,6 +306,18 @@ def test_log_prob_is_score_samples_and_differentiable():
     np.testing.assert_allclose(single.numpy(), values.detach().numpy(), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-3)])
+def test_the_gradient_in_closed_form_is_that_of_automatic_differentiation(dtype, rtol):
+    rows = overlapping()
+    gmm = DiagonalGMM(4, random_state=0, device="cpu").fit(rows)
+    far = 5 * rows[:3]  # beside points that several components share, some far from all
+    points = torch.tensor(np.concatenate([rows[:50], far]), dtype=dtype, requires_grad=True)
+    expected = torch.autograd.grad(gmm.log_prob(points.double()).sum(), points)[0]
+    found = gmm.log_prob_gradient(points.detach())
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol)
+
+
 def test_samples_come_from_the_mixture():
     rows = overlapping()
     gmm = DiagonalGMM(4, random_state=0, device="cpu").fit(rows)

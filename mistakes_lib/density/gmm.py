@@ -177,6 +177,10 @@ class DiagonalGMM(Density):
         """Most probable component of each row, int64 (n,)."""
         return self._by_block(X, lambda step, rows: step.log_joint(rows).argmax(dim=1))
 
+    def fit_predict(self, X, y=None):
+        """Fit, and return the most probable component of each row, int64 (n,)."""
+        return self.fit(X).predict(X)
+
     def predict_proba(self, X):
         """Responsibility of each component for each row, float64 (n, K)."""
         return self._by_block(X, lambda step, rows: step.log_joint(rows).softmax(dim=1))
@@ -195,6 +199,26 @@ class DiagonalGMM(Density):
         centre = torch.as_tensor(centre, dtype=x.dtype, device=x.device)
         weight, constant = (t.to(x) for t in mixture.log_joint_terms())
         return torch.addmm(constant, with_squares(x - centre), weight).logsumexp(dim=1)
+
+    def log_prob_gradient(self, x):
+        """Gradient of the log-likelihood of each row, in closed form.
+
+        ∇ log p(x) = Σ_k r_k(x) (μ_k − x) / σ_k², with the responsibilities r: two matrix products,
+        where automatic differentiation of :meth:`log_prob` takes twice the time.
+
+        Args:
+            x: tensor (n, d); result and computation keep its dtype and device.
+
+        Returns:
+            tensor (n, d), nats per unit of each feature.
+        """
+        check_is_fitted(self)
+        mixture, centre = self._mixture()
+        x = x - torch.as_tensor(centre, dtype=x.dtype, device=x.device)
+        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
+        responsibilities = torch.addmm(constant, with_squares(x), weight).softmax(dim=1)
+        linear, quadratic = (responsibilities @ weight.T).tensor_split(2, dim=1)
+        return linear.addcmul_(x, quadratic, value=2)
 
     def sample(self, n_samples=1):
         """Draw rows from the mixture.
