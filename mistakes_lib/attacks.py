@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
 
 from mistakes_lib.features import channels_last, eval_mode, resolve_device
+from mistakes_lib.progress import progress_bar
 from mistakes_lib.validation import as_array, as_labels, check_positive
 
 __all__ = ["adaptive_bim", "bim", "fgsm"]
@@ -218,7 +218,7 @@ def _ascend(
     attacked = torch.empty_like(clean)
     classifier.to(device)
     with eval_mode(classifier):
-        for start in tqdm(range(0, len(clean), batch_size), desc="attack", disable=not progress):
+        for start in progress_bar(range(0, len(clean), batch_size), desc="attack", shown=progress):
             rows = slice(start, start + batch_size)
             x, y = channels_last(clean[rows].to(device)), labels[rows].to(device)
             # The two faces of the ball, computed once: no drift over the iterations.

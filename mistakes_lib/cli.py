@@ -1,5 +1,7 @@
 """The ``mistakes`` command. Each command imports what it needs, so that ``--help`` is instant."""
 
+import errno
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +17,15 @@ app = typer.Typer(
 )
 
 
+NO_SPACE = "; free some space and give the same command again: what is whole is kept"
+NO_ACCESS = "; choose a folder that you may write to"
+WHAT_TO_DO = {
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EROFS: NO_ACCESS,
+    errno.EACCES: NO_ACCESS,
+    errno.EPERM: NO_ACCESS,
+}
 BOOK = Path(__file__).resolve().parents[1] / "book"
 
 
@@ -26,7 +37,8 @@ def _clear_errors(debug):
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise
-        typer.secho(f"error: {error}", fg="red", err=True)
+        advice = WHAT_TO_DO.get(getattr(error, "errno", None), "")
+        typer.secho(f"error: {error}{advice}", fg="red", err=True)
         raise typer.Exit(1) from None
 
 
@@ -88,6 +100,7 @@ def train(
             epochs=epochs,
             precision=precision,
         )
+        _log_epochs(quiet)
         made = train_run(
             experiment, root=runs, data=data, device=device, progress=not quiet, restart=restart
         )
@@ -121,6 +134,7 @@ def run(
             epochs=epochs,
             precision=precision,
         )
+        _log_epochs(quiet)
         made = make_run(experiment, root=runs, data=data, device=device, progress=not quiet)
         _say_where(made, quiet)
 
@@ -143,6 +157,14 @@ def publish(
         copy = publish_run(load_run(name), to, training_features=training_features)
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     typer.echo(f"{copy.title}: {size / 1e6:.1f} MB in {copy.path}")
+
+
+def _log_epochs(quiet):
+    """Where nobody sees a bar, such as in a cluster's log, write a line after each epoch."""
+    import logging
+
+    if not (quiet or sys.stderr.isatty()):
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
 def _say_where(made, quiet):
@@ -191,6 +213,7 @@ def fit(
             false_alarms=false_alarms,
             criterion=criterion,
             random_state=seed,
+            progress=sys.stderr.isatty(),
         )
         detector.save(out)
     flags, correct = detector.flag(validation), validation.correct
@@ -216,8 +239,6 @@ def score(
     debug: Debug = False,
 ):
     """Score features with a detector: a line an input, its score and whether it is flagged."""
-    import sys
-
     from mistakes_lib.detector import Detector
     from mistakes_lib.feature_files import load_features, read_stream
 
@@ -316,7 +337,6 @@ def report(
     refused.
     """
     import json
-    import sys
 
     from mistakes_lib.feature_files import load_features
     from mistakes_lib.report import make_report
@@ -327,6 +347,7 @@ def report(
         suspects = _named_paths(given, "DIR" if model else "FILE")
         features = (train_features, validation_features, test_features)
         options = {"n_components": components, "false_alarms": false_alarms, "seed": seed}
+        options["progress"] = True
         if model and images and not any(features):
             from mistakes_lib.model_report import report_on_model
 
@@ -341,7 +362,6 @@ def report(
                 head=head,
                 suspects=suspects,
                 device=device,
-                progress=sys.stderr.isatty(),
                 **options,
             )
         elif all(features) and not (model or images):
@@ -392,6 +412,82 @@ def _three_numbers(text, name):
 
 
 @app.command()
+def chapter(
+    name: Annotated[
+        str, typer.Argument(help="A chapter, such as 04_mistakes, or the path of a notebook.")
+    ],
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="NAME=VALUE instead of the default; many times."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The executed notebook. [default: NAME.ipynb, here]")
+    ] = None,
+    list_parameters: Annotated[
+        bool, typer.Option("--list", help="Print the parameters and their defaults, and no more.")
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+):
+    """Execute a chapter with parameters of your own, as papermill does."""
+    from mistakes_lib.chapters import execute_chapter, find_chapter, parameters_of
+
+    with _clear_errors(debug):
+        source = find_chapter(name)
+        if list_parameters:
+            for declared, default in parameters_of(source).items():
+                typer.echo(f"{declared} = {default}")
+            return
+        out = out or Path(source.name)
+        if out.resolve() == source:
+            raise ValueError(f"{out} is the chapter itself: say with --out where the result goes")
+        execute_chapter(
+            source, _values(parameter or []), out, progress=sys.stderr.isatty() and not quiet
+        )
+        if not quiet:
+            typer.echo(out)
+
+
+def _values(given):
+    """NAME=VALUE, many times → dict; a value reads as in YAML, so that 8 is a number."""
+    import yaml
+
+    values = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not (name and separator):
+            raise ValueError(f"-p {text}: must be NAME=VALUE, such as n_components=500")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"-p {text}: no value that YAML can read") from None
+    return values
+
+
+@app.command()
+def book(
+    parameters: Annotated[
+        str, typer.Option(help="published, paper, or quick: all from scratch, in minutes.")
+    ] = "published",
+    chapter: Annotated[
+        list[str] | None, typer.Option(help="Execute only this chapter; many times.")
+    ] = None,
+):
+    """Execute the chapters and publish the book to _build/html, as `make book` does."""
+    import subprocess
+
+    build = BOOK / "build.py"
+    with _clear_errors(debug=False):
+        if not build.is_file():
+            raise FileNotFoundError(
+                "the book is not here, only its library: clone the repository and install that"
+            )
+    only = [part for name in chapter or [] for part in ("--chapter", name)]
+    command = [sys.executable, build, "book", "--parameters", parameters, *only]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
 def sweep(
     grid: Annotated[
         Path, typer.Argument(help="YAML file: chapter, and parameters with lists of values.")
@@ -417,7 +513,11 @@ def sweep(
     with _clear_errors(debug):
         folder = out or Path("sweeps") / grid.stem
         result = run_sweep(
-            load_grid(grid), folder, scheduler=scheduler, workers=workers, progress=not quiet
+            load_grid(grid),
+            folder,
+            scheduler=scheduler,
+            workers=workers,
+            progress=not quiet,
         )
     for cell in result.failed:
         typer.secho(f"failed: {cell.parameters}", fg="red", err=True)

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 from torchvision import datasets
-from tqdm.auto import tqdm
 
 from mistakes_lib.image_files import SPLIT_SEED, list_files, read_image, split_files
+from mistakes_lib.progress import progress_bar
 from mistakes_lib.validation import as_labels
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"]
@@ -334,7 +334,7 @@ def _read_class_folders(folder, size, progress):
 
 def _read_images(files, size, progress):
     images = np.empty((len(files), 3, size, size), dtype=np.uint8)
-    for i, file in enumerate(tqdm(files, desc="images", disable=not progress)):
+    for i, file in enumerate(progress_bar(files, desc="images", shown=progress)):
         images[i] = _resize(read_image(file), size)
     return images
 

@@ -89,7 +89,14 @@ class Detector:
 
 
 def fit_detector(
-    train, validation, *, scorer=None, false_alarms=0.05, criterion=None, random_state=0
+    train,
+    validation,
+    *,
+    scorer=None,
+    false_alarms=0.05,
+    criterion=None,
+    random_state=0,
+    progress=False,
 ):
     """Fit the paper's detector, or another, and choose its threshold on validation inputs.
 
@@ -103,6 +110,7 @@ def fit_detector(
         criterion: choose the threshold by this criterion of
             :func:`~mistakes_lib.evaluation.select_threshold` instead, such as "f1".
         random_state: seed of the mixture and of the folds.
+        progress: show a bar while the mixture is fitted.
 
     Returns:
         Detector.
@@ -128,7 +136,8 @@ def fit_detector(
     if validation.labels is None:
         raise ValueError("the threshold is chosen on validation labels, but there are none")
     if scorer is None:
-        scorer = LogLikelihood(DiagonalGMM(usual_components(train), random_state=random_state))
+        k = usual_components(train)
+        scorer = LogLikelihood(DiagonalGMM(k, random_state=random_state, verbose=int(progress)))
     fit_scorer(scorer, train, validation)
     scores, correct = scorer.score(validation), validation.correct
     if criterion is not None:

@@ -44,7 +44,7 @@ def report_on_model(
         false_alarms: share of correct predictions that may be flagged.
         seed: of the division, the fits and the bootstrap.
         device: "auto", "cpu", "cuda", …
-        progress: show a progress bar for each set.
+        progress: show progress bars.
 
     Returns:
         (Report, HTML page): the report's facts have the key "source" as well, and the extremes
@@ -87,6 +87,7 @@ def report_on_model(
         n_components=n_components,
         false_alarms=false_alarms,
         seed=seed,
+        progress=progress,
     )
     report.facts["source"] = {
         "model": network.description,

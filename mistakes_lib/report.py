@@ -14,6 +14,7 @@ from mistakes_lib.evaluation import (
     risk_coverage,
 )
 from mistakes_lib.hypothesis import mann_whitney
+from mistakes_lib.progress import progress_bar
 from mistakes_lib.scores import Combined, LogLikelihood, TemperatureScaling
 
 __all__ = ["Report", "make_report"]
@@ -59,6 +60,7 @@ def make_report(
     false_alarms=0.05,
     confidence=0.95,
     seed=0,
+    progress=False,
 ):
     """Fit every usual detector and judge each on the test set's mistakes and on other inputs.
 
@@ -74,6 +76,7 @@ def make_report(
         false_alarms: share of correct predictions that may be flagged.
         confidence: of the intervals, in (0, 1).
         seed: of the fits and of the bootstrap.
+        progress: show bars of the methods that are fitted and score.
 
     Returns:
         Report.
@@ -107,18 +110,23 @@ def make_report(
     if n_components is None:
         n_components = usual_components(train)
     density = DiagonalGMM(n_components, random_state=seed)
-    scorers, left_out = _fit_what_can_be(train, validation, density)
+    scorers, left_out = _fit_what_can_be(train, validation, density, progress)
     ours = next(iter(scorers))
     both = [scorers[ours], scorers["Calibrated"]]
     if not validation.correct.all():
         scorers["Combined"] = Combined(both).fit(validation)
-    scores = {name: scorer.score(test) for name, scorer in scorers.items()}
-    pairs = {MISTAKES: {name: (s[test.correct], s[~test.correct]) for name, s in scores.items()}}
-    for key, batch in suspects.items():
-        pairs[key] = {name: (scores[name], s.score(batch)) for name, s in scorers.items()}
+    pairs = {name: {} for name in (MISTAKES, *suspects)}
+    scores = {}
+    for name, scorer in progress_bar(
+        scorers.items(), desc="scoring", unit="method", shown=progress
+    ):
+        scores[name] = own = scorer.score(test)
+        pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
+        for key, batch in suspects.items():
+            pairs[key][name] = own, scorer.score(batch)
     tables = {
         name: detection_table(each, confidence=confidence, random_state=seed)
-        for name, each in pairs.items()
+        for name, each in progress_bar(pairs.items(), desc="judging", unit="set", shown=progress)
     }
     usual = scorers[ours].score(validation)[validation.correct]
     threshold = conformal_threshold(usual, false_alarms)
@@ -142,13 +150,14 @@ def make_report(
     return Report(facts, Detector(scorers[ours], threshold, rule), ours)
 
 
-def _fit_what_can_be(train, validation, density):
+def _fit_what_can_be(train, validation, density, progress):
     """The usual scorers, fitted, and name → reason for those that cannot be fitted to these sets.
 
     The likelihood and the calibrated confidence are the report's subject: they must be.
     """
     scorers, left_out = {}, {}
-    for name, scorer in usual_scorers(density, train.logits.shape[1]).items():
+    usual = usual_scorers(density, train.logits.shape[1]).items()
+    for name, scorer in progress_bar(usual, desc="fitting", unit="method", shown=progress):
         try:
             scorers[name] = fit_scorer(scorer, train, validation)
         except ValueError as error:

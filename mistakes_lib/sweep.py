@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
+from mistakes_lib.chapters import check_parameters, find_chapter
 from mistakes_lib.claims import printed_evidence
+from mistakes_lib.progress import progress_bar
 from mistakes_lib.storage import atomic_write, read_yaml, runs_root
 
 __all__ = ["Cell", "Grid", "Sweep", "load_grid", "load_sweep", "run_sweep"]
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 PUBLISHED_SWEEPS = Path(__file__).resolve().parents[1] / "book" / "sweeps"
 TABLE = "results.parquet"
 
@@ -171,13 +171,8 @@ def load_grid(path):
     parameters = contents["parameters"]
     if not isinstance(parameters, dict) or not parameters:
         raise ValueError(f"{path}: parameters must map names to a value or a list of values")
-    notebook = _find_notebook(str(contents["chapter"]), path.parent)
-    known = _declared(notebook)
-    for name in parameters:
-        if name not in known:
-            raise ValueError(
-                f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}"
-            )
+    notebook = find_chapter(str(contents["chapter"]), path.parent)
+    check_parameters(notebook, parameters)
     lists = {k: v if isinstance(v, list) else [v] for k, v in parameters.items()}
     empty = [name for name, values in lists.items() if not values]
     if empty:
@@ -232,7 +227,7 @@ def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
 
     Example:
         >>> import tempfile
-        >>> grid = Grid(NOTEBOOKS / "04_mistakes.ipynb", {"seed": [0, 1]})
+        >>> grid = Grid(find_chapter("04_mistakes"), {"seed": [0, 1]})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for cell in grid.cells(Path(folder).resolve()):  # what an earlier call has left
         ...         cell.folder.mkdir()
@@ -248,8 +243,8 @@ def run_sweep(grid, folder, *, scheduler=None, workers=1, progress=True):
     environment = {"MISTAKES_RUNS": str(runs_root().resolve())}
     if scheduler is None and workers > 0:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
-    with tqdm(total=len(sweep.cells), initial=len(sweep.cells) - len(waiting), unit="cell",
-              desc=grid.notebook.stem, disable=not progress) as bar:  # fmt: skip
+    with progress_bar(total=len(sweep.cells), initial=len(sweep.cells) - len(waiting), unit="cell",
+              desc=grid.notebook.stem, shown=progress) as bar:  # fmt: skip
         failures = 0
         with _environment_kept(), _execution(scheduler, workers) as execute_all:
             for failed in execute_all(grid.notebook, waiting, environment):
@@ -341,22 +336,6 @@ def execute_cell(notebook, cell, environment):
 def _write_error(cell, text):
     with atomic_write(cell.folder / "error.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _find_notebook(name, beside):
-    """The book's chapter of that name, or the notebook at that path."""
-    for place in (NOTEBOOKS / f"{name}.ipynb", Path(name), beside / name):
-        if place.is_file():
-            return place.resolve()
-    chapters = ", ".join(path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb")))
-    raise FileNotFoundError(f"no notebook {name}; the book's chapters are {chapters}")
-
-
-def _declared(notebook):
-    """Names of a notebook's parameters."""
-    import papermill
-
-    return list(papermill.inspect_notebook(str(notebook)))
 
 
 def _numbers(results, prefix=""):

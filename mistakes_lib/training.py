@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -11,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from mistakes_lib import processes
 from mistakes_lib.augmentation import augment
 from mistakes_lib.averaging import WeightAverage
+from mistakes_lib.progress import progress_bar
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import as_labels, check_ranges
 
 __all__ = ["Recipe", "learning_rate", "train"]
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("step", "one_cycle")
@@ -275,8 +278,8 @@ def run_epochs(
     with own_random_state(device):
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
-            bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=not progress)
-            with bar:
+            place = f"epoch {epoch + 1}/{recipe.epochs}"
+            with progress_bar(total=steps, desc=place, shown=progress) as bar:
                 record = one_epoch(epoch=epoch, bar=bar)
                 if validation is not None:
                     with average.applied() if average else contextlib.nullcontext():
@@ -284,6 +287,9 @@ def run_epochs(
                     record["validation_accuracy"] = accuracy
                     bar.set_postfix(bar_fields(record))
             history.append({**record, "seconds": round(time.monotonic() - started, 2)})
+            if processes.is_main():
+                numbers = ", ".join(f"{k} {v}" for k, v in bar_fields(record).items())
+                logger.info("%s: %s", place, numbers)
             if checkpoint is not None and processes.is_main():
                 save_checkpoint(checkpoint, classifier, optimizer, signature, state, history)
     if average:

@@ -155,7 +155,7 @@ def test_a_grid_of_the_books_chapters_is_found(tmp_path):
         ("{chapter: x, parameters: {a: 1}, more: 1}", ValueError, "and no others"),
         ("{chapter: x, parameters: [a]}", ValueError, "must map names to a value or a list"),
         ("{chapter: x, parameters: {a: 1}}", FileNotFoundError, "chapters are 01_background"),
-        ("{chapter: work.ipynb, parameters: {b: 1}}", ValueError, "no parameter 'b'; it has: a,"),
+        ("{chapter: work.ipynb, parameters: {b: 1}}", ValueError, "no parameter 'b'; it has a"),
         ("{chapter: work.ipynb, parameters: {a: []}}", ValueError, "a has no values"),
     ],
 )
