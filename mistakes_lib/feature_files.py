@@ -4,7 +4,7 @@ import csv
 import json
 import zipfile
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -91,6 +91,8 @@ def read_stream(lines, kind, *, block=1000):
 def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if any(PurePosixPath(name).is_absolute() or ".." in name for name in archive.files):
+                raise ValueError("it names files outside its own folder")
             return {name: archive[name] for name in archive.files if name in PARTS}
     except ValueError as error:
         if "pickle" in str(error):

@@ -45,13 +45,16 @@ def atomic_write(path):
         temporary.unlink(missing_ok=True)
 
 
-def _checksum(arrays):
+def _checksums(arrays, metadata):
+    """SHA-256 of the arrays alone, as the published runs' files have it, and of all."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")  # ascontiguousarray would give 0-d a shape (1,)
         digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
         digest.update(array.tobytes())
-    return digest.hexdigest()
+    arrays_alone = digest.hexdigest()
+    digest.update(metadata.encode())
+    return arrays_alone, digest.hexdigest()
 
 
 def save_arrays(path, arrays, metadata=None):
@@ -65,7 +68,8 @@ def save_arrays(path, arrays, metadata=None):
         metadata: dict that :func:`load_arrays` gives back.
     """
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    header = {"sha256": _checksum(arrays), "metadata": json.dumps(metadata or {}, sort_keys=True)}
+    metadata = json.dumps(metadata or {}, sort_keys=True)
+    header = {"sha256": _checksums(arrays, metadata)[-1], "metadata": metadata}
     with atomic_write(path) as temporary:
         temporary.write_bytes(_canonical(serialize(arrays, metadata=header)))
 
@@ -97,9 +101,9 @@ def load_arrays(path, kinds=()):
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     arrays, header = read_safetensors(path)
-    if "sha256" not in header:
+    if not {"sha256", "metadata"} <= set(header):
         raise ValueError(f"{path} was not written by mistakes_lib (it has no checksum)")
-    if header["sha256"] != _checksum(arrays):
+    if header["sha256"] not in _checksums(arrays, header["metadata"]):
         raise ValueError(f"{path} is damaged: its checksum does not match; make it again")
     metadata = json.loads(header["metadata"])
     if kinds and metadata.get("kind") not in kinds:
