@@ -7,8 +7,8 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
-from tqdm.auto import tqdm
 
+from mistakes_lib.progress import progress_bar
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import as_labels, as_matrix
 
@@ -54,8 +54,15 @@ class FeatureSet:
     def __len__(self):
         return len(self.features)
 
+    @property
+    def shape(self):
+        """(n, d): with it, scikit-learn's splits and searches know how to take rows."""
+        return self.features.shape
+
     def __getitem__(self, rows):
         """The rows picked by a boolean mask, a slice or an index array, as a FeatureSet."""
+        if isinstance(rows, tuple) and rows[1:] == (Ellipsis,):  # as scikit-learn takes rows
+            rows = rows[0]
         rows = np.atleast_1d(rows) if not isinstance(rows, slice) else rows
         labels = None if self.labels is None else self.labels[rows]
         return FeatureSet(self.features[rows], self.logits[rows], labels)
@@ -181,11 +188,11 @@ def extract_features(
     classifier = classifier.to(device)
     features, logits, seen_labels = [], [], []
     with eval_mode(classifier):
-        for images, batch_labels in tqdm(
+        for images, batch_labels in progress_bar(
             _batches(images_or_loader, batch_size),
             desc="features",
             total=_number_of_batches(images_or_loader, batch_size),
-            disable=not progress,
+            shown=progress,
         ):
             if not isinstance(images, torch.Tensor):
                 # A copy, since torch refuses reversed arrays and warns of read-only ones.

@@ -177,9 +177,7 @@ def _torchvision(name, num_classes, weights):
     own = name.partition(":")[2]
     known = models.list_models(module=models)
     if own not in known:
-        near = get_close_matches(own, known, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"torchvision has no classifier {own!r}{hint}")
+        raise ValueError(f"torchvision has no classifier {own!r}{_nearest(own, known)}")
     _needs(weights, name)
     offered = models.get_model_weights(own).DEFAULT
     preset = offered.transforms()
@@ -202,8 +200,12 @@ def _timm(name, num_classes, weights):
         import timm
     except ImportError:
         raise ImportError(f"{name} needs timm: install it with pip install timm") from None
+    own = name.partition(":")[2]
+    known = own.partition(".")[0]  # resnet50.a1_in1k: certain weights of a resnet50
+    if not (timm.is_model(known) or ":" in own):  # hf-hub:owner/name is one, too
+        raise ValueError(f"timm has no model {known!r}{_nearest(known, timm.list_models())}")
     _needs(weights, name)
-    make = partial(timm.create_model, name.partition(":")[2])
+    make = partial(timm.create_model, own)
     if weights == PRETRAINED:
         net = _download(partial(make, pretrained=True), name)
     else:
@@ -240,6 +242,11 @@ def _function(name, num_classes, weights):
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} must return an nn.Module, got {type(net).__name__}")
     return net, {"preprocessing": Preprocessing(256, 224), **IMAGENET}, None
+
+
+def _nearest(name, known):
+    near = get_close_matches(name, known, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def _download(make, name):

@@ -1,10 +1,11 @@
 """Networks by name: what they compute is their own, and a file of weights runs no code."""
 
+import math
 import os
 import sys
-from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -100,23 +101,23 @@ def test_torchvisions_own_weights_bring_their_classes(monkeypatch):
 
 
 def test_a_network_of_timm_brings_its_configuration(monkeypatch, tmp_path):
-    """A stand-in with timm's two functions: the package itself is no dependency."""
-    config = {"input_size": (3, 32, 32), "crop_pct": 0.8, "interpolation": "bicubic",
-              "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}  # fmt: skip
-
-    def create_model(name, num_classes):
-        assert name == "tiny"
-        return nn.Sequential(nn.Flatten(), nn.Linear(48, num_classes))
-
-    data = SimpleNamespace(resolve_model_data_config=lambda net: config)
-    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model, data=data))
-    save_file(create_model("tiny", 3).state_dict(), tmp_path / "tiny.safetensors")
-    loaded = load_network("timm:tiny", CLASSES, weights=tmp_path / "tiny.safetensors")
-    assert loaded.preprocessing == Preprocessing(40, 32, "bicubic")
-    assert loaded.classifier.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    weights = tmp_path / "network.safetensors"
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    save_file(network.state_dict(), weights)
+    loaded = load_network("timm:test_resnet", CLASSES, weights=weights)
+    config = timm.data.resolve_model_data_config(network)
+    edge = config["input_size"][-1]
+    resized = math.floor(edge / config["crop_pct"])
+    assert loaded.preprocessing == Preprocessing(resized, edge, config["interpolation"])
+    pixels = torch.rand(2, 3, edge, edge)
+    with torch.no_grad():
+        expected = network(normalize(pixels, config["mean"], config["std"]))
+        torch.testing.assert_close(loaded.classifier.eval()(pixels), expected)
+    with pytest.raises(ValueError, match="no model 'test_resnett': did you mean 'test_resnet'"):
+        load_network("timm:test_resnett", CLASSES, weights=weights)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ImportError, match="pip install timm"):
-        load_network("timm:tiny", CLASSES, weights=tmp_path / "tiny.safetensors")
+        load_network("timm:test_resnet", CLASSES, weights=weights)
 
 
 def test_a_function_of_the_current_folder_makes_the_network(module):

@@ -16,8 +16,13 @@ class Scorer(BaseEstimator):
     """What all detectors share: ``fit`` on a FeatureSet, ``score`` others, check what comes in.
 
     A detector says what it is by four class attributes and fills in ``_score`` and, if it learns,
-    ``_fit``. It is a scikit-learn estimator: ``clone`` and ``get_params`` work. One that learns
-    more than arrays and numbers says by ``_fitted`` and ``_restore`` what of it goes to a file.
+    ``_fit``. One that learns more than arrays and numbers says by ``_fitted`` and ``_restore`` what
+    of it goes to a file.
+
+    It is a scikit-learn estimator: ``clone`` and ``get_params`` work. So do pipelines and searches,
+    with a FeatureSet for ``X``. A search must be told what to maximise, since ``score`` returns a
+    number for each input: ``scoring=lambda scorer, batch, y=None: roc_auc_score(batch.correct,
+    scorer.score(batch))``, for instance.
 
     Attributes:
         name: short name for tables and legends.
@@ -47,11 +52,12 @@ class Scorer(BaseEstimator):
     fits_on = "train"
     keeps_inputs = False
 
-    def fit(self, train):
+    def fit(self, train, y=None):
         """Learn from a FeatureSet of the split named by ``fits_on``.
 
         Args:
             train: FeatureSet of n inputs.
+            y: never looked at; scikit-learn's pipelines pass it.
 
         Returns:
             The scorer itself.
@@ -70,11 +76,12 @@ class Scorer(BaseEstimator):
         self.n_columns_ = tuple(part.shape[1] for part in values)
         return self
 
-    def score(self, batch):
+    def score(self, batch, y=None):
         """Score a FeatureSet.
 
         Args:
             batch: FeatureSet of n inputs; its labels are never looked at.
+            y: never looked at, as for :meth:`fit`.
 
         Returns:
             float64 (n,), higher = more trustworthy.
