@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import mistakes_lib.runs.reading
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.cli import app
 from mistakes_lib.comparison import fit_scorers
 from mistakes_lib.data import load_dataset
 from mistakes_lib.density import DiagonalGMM, FeatureVAE
@@ -543,10 +545,10 @@ def die_at(file, moment):
     Path.replace = deadly
 
 def start(job):
+    out = os.open(job["output"], os.O_CREAT | os.O_WRONLY)
     child = os.fork()
     if child == 0:
         try:
-            out = os.open(job["output"], os.O_CREAT | os.O_WRONLY)
             os.dup2(out, 1), os.dup2(out, 2)
             if "file" in job:
                 die_at(job["file"], job["moment"])
@@ -556,6 +558,7 @@ def start(job):
         except BaseException as error:
             os.write(2, repr(error).encode())
             os._exit(1)
+    os.close(out)
     if "delay" in job:
         time.sleep(job["delay"])
         os.kill(child, signal.SIGKILL)
@@ -564,7 +567,10 @@ def start(job):
 status = {}
 for together in jobs:
     children = [start(job) for job in together]
-    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]))
+    codes = [os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]
+    print(json.dumps(codes))
+    if codes == [0] and "delay" in together[0]:
+        root += "-next"  # that run is finished: kill another
 """
 
 
@@ -626,12 +632,14 @@ def test_killed_at_any_write_and_resumed_it_is_the_same_run(published, tmp_path)
 
 
 @pytest.mark.slow
-def test_killed_after_any_delay_and_resumed_it_is_the_same_run(published, tmp_path):
-    delays = np.random.default_rng(0).uniform(0, 0.8, size=8)
+def test_killed_at_fifty_random_moments_and_resumed_it_is_the_same_run(published, tmp_path):
+    delays = np.random.default_rng(0).uniform(0, 0.5, size=80)
     codes, outputs = in_children(tmp_path / "runs", [[{"delay": delay}] for delay in delays])
     assert all(code in (0, -signal.SIGKILL) for [code] in codes), outputs
-    make(tmp_path / "runs")
-    assert_same_run(tmp_path / "runs", published)
+    assert codes.count([-signal.SIGKILL]) >= 50
+    for root in [folder for folder in tmp_path.iterdir() if (folder / "digits").is_dir()]:
+        make(root)
+        assert_same_run(root, published)
 
 
 @pytest.mark.slow
@@ -714,6 +722,77 @@ def test_processes_at_once_share_the_work(published, tmp_path):
         assert "".join(outputs).count(f"] {name}\n") == 1
     assert "".join(outputs).count("] done: ") == 3
     assert_same_run(tmp_path / "runs", published)
+
+
+# --- disks ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 50 MB of its own, and how to change its options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    if not mount("size=50m"):
+        pytest.skip("mounting a file system takes rights that this user lacks")
+    yield folder, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    """The experiment as a file for the command."""
+    experiment = EXPERIMENT.to_dict()
+    own = {name: experiment.pop(name) for name in ("data_set", "classifier", "seed")}
+    path = tmp_path / "parameters.yml"
+    path.write_text(json.dumps(own | {"experiment": experiment}))  # JSON is YAML
+    return path
+
+
+def command_run(parameters, root):
+    arguments = ["run", str(parameters), "--runs", str(root), "--device", "cpu", "--quiet"]
+    return CliRunner().invoke(app, arguments)
+
+
+def assert_one_line(result, *parts):
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert all(part in result.stderr for part in parts), result.stderr
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_nothing_is_lost(published, parameters, small_disk):
+    """It is said, again and again, and with more space the run goes on to the same end."""
+    folder, remount = small_disk
+    needed = sum(len(data) for data in contents(published).values())
+    for share in (0.05, 0.2, 0.4, 0.6, 0.8):  # more and more of it is found on the disk
+        assert remount(f"size={int(share * needed)}")
+        result = command_run(parameters, folder)
+        assert_one_line(result, "No space left on device", "free some space")
+        with pytest.raises(FileNotFoundError, match="no run"):
+            load_run(folder / EXPERIMENT.name)
+        assert not temporaries(folder)
+    assert remount("size=50m")
+    result = command_run(parameters, folder)
+    assert (result.exit_code, result.output) == (0, "")
+    assert_same_run(folder, published)
+
+
+def test_a_folder_that_is_read_only_is_named_and_still_read(published, parameters, small_disk):
+    folder, remount = small_disk
+    assert remount("ro")
+    assert_one_line(command_run(parameters, folder), "Read-only file system", str(folder))
+    assert remount("rw")
+    shutil.copytree(published, folder, dirs_exist_ok=True)
+    assert remount("ro")
+    assert load_run(folder / EXPERIMENT.name).features("test").accuracy > 0
+
+
+# --- leftovers, trainings alone ------------------------------------------------------------------
 
 
 def test_a_leftover_of_a_killed_writer_is_removed_but_nothing_else(root):
