@@ -28,7 +28,7 @@ book: $(INSTALLED)  ## execute the chapters and publish the book; PARAMETERS=qui
 test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, published pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile  # a thread for each core's process
 
 benchmarks: $(INSTALLED)  ## time us against our peers, a quarter of an hour; benchmarks/results.md
 	@$(BIN)/python -m benchmarks

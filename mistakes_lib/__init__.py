@@ -69,6 +69,7 @@ _HOMES = {
         "ViM",
         "ZhengHong",
     ),
+    "chapters": ("execute_chapter",),
     "sweep": ("load_grid", "load_sweep", "run_sweep"),
     "temporal_ensembling": (
         "TemporalEnsembling",

@@ -56,7 +56,7 @@ class FeatureSet:
 
     @property
     def shape(self):
-        """(n, d): with it, scikit-learn's splits and searches know how to take rows."""
+        """Rows and columns of the features; scikit-learn takes rows of what has a shape."""
         return self.features.shape
 
     def __getitem__(self, rows):

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from torch import nn
 from typer.testing import CliRunner
 
 from mistakes_lib import load_dataset, load_experiment, load_grid, run_sweep
+from mistakes_lib.chapters import check_parameters, find_chapter
 from mistakes_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +72,16 @@ def test_sweep_lines_name_a_grid_and_options_that_exist(command):
     assert load_grid(ROOT / grid).cells("any")
     accepted = inspect.signature(run_sweep).parameters
     assert type(accepted[option.removeprefix("--")].default) in (int, type(None)) and value
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"\bmistakes ", c)])
+def test_every_line_of_the_command_has_options_that_exist(command):
+    _, name, *arguments = shlex.split(re.search(r"\bmistakes [^>|]*", command)[0])
+    own = typer.main.get_command(app).commands[name]
+    given = own.make_context(name, arguments).params  # raises on what is no option
+    if name == "chapter":
+        values = dict(text.split("=") for text in given["parameter"])
+        check_parameters(find_chapter(given["name"]), values)
 
 
 RUN_COMMANDS = [c for c in COMMANDS if re.search(r"\bmistakes(_lib)? (run|train)", c)]

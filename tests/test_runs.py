@@ -633,7 +633,7 @@ def test_killed_at_any_write_and_resumed_it_is_the_same_run(published, tmp_path)
 
 @pytest.mark.slow
 def test_killed_at_fifty_random_moments_and_resumed_it_is_the_same_run(published, tmp_path):
-    delays = np.random.default_rng(0).uniform(0, 0.5, size=80)
+    delays = np.random.default_rng(0).uniform(0, 0.3, size=80)
     codes, outputs = in_children(tmp_path / "runs", [[{"delay": delay}] for delay in delays])
     assert all(code in (0, -signal.SIGKILL) for [code] in codes), outputs
     assert codes.count([-signal.SIGKILL]) >= 50

@@ -61,6 +61,8 @@ def test_conda_users_get_the_same_dependencies():
 ROOMS = {
     "validation": 0,
     "storage": 0,
+    "progress": 0,
+    "chapters": 0,
     "image_files": 0,
     "data": 1,
     "hypothesis": 1,
