@@ -203,6 +203,7 @@ def fit(
     """
     from mistakes_lib.detector import fit_detector, named_scorer
     from mistakes_lib.feature_files import load_features
+    from mistakes_lib.progress import somebody_watches
 
     with _clear_errors(debug):
         train_set, validation = load_features(train_features), load_features(validation_features)
@@ -213,7 +214,7 @@ def fit(
             false_alarms=false_alarms,
             criterion=criterion,
             random_state=seed,
-            progress=sys.stderr.isatty(),
+            progress=somebody_watches(),
         )
         detector.save(out)
     flags, correct = detector.flag(validation), validation.correct

@@ -5,7 +5,7 @@ import sys
 from tqdm.auto import tqdm
 from tqdm.notebook import tqdm_notebook
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "somebody_watches"]
 
 
 def progress_bar(iterable=None, *, shown, **options):
@@ -23,5 +23,9 @@ def progress_bar(iterable=None, *, shown, **options):
         >>> [2 * i for i in progress_bar([1, 2, 3], shown=True)]  # no bar here: no terminal
         [2, 4, 6]
     """
-    somebody_sees_it = issubclass(tqdm, tqdm_notebook) or sys.stderr.isatty()
-    return tqdm(iterable, disable=not (shown and somebody_sees_it), **options)
+    return tqdm(iterable, disable=not (shown and somebody_watches()), **options)
+
+
+def somebody_watches():
+    """Whether a bar would be seen: this is a notebook, or the errors go to a terminal."""
+    return issubclass(tqdm, tqdm_notebook) or sys.stderr.isatty()

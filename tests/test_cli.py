@@ -1,6 +1,9 @@
 """The ``mistakes`` command: what it makes, what it prints, and how it fails."""
 
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -100,6 +103,30 @@ def test_quiet_prints_nothing_at_all(parameters):
     result = command("run", parameters, "--quiet", "--device", "cpu", MISTAKES_RUNS=str(runs))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert 0 <= load_run(runs / "digits" / "tiny" / "seed0").info["accuracy"]["test"] <= 1
+
+
+def test_bars_are_for_a_terminal_and_lines_for_a_log(parameters):
+    log = command(
+        "train", parameters, "--device", "cpu", MISTAKES_RUNS=str(parameters.parent / "a")
+    )
+    assert log.returncode == 0
+    assert re.fullmatch(r"epoch 1/1: loss [\d.]+, train [\d.]+, validation [\d.]+\n", log.stderr)
+    ours, theirs = pty.openpty()
+    shown = subprocess.Popen(
+        [COMMAND, "train", parameters, "--device", "cpu"],
+        env=os.environ | {"MISTAKES_RUNS": str(parameters.parent / "b")},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    bars = b""
+    with contextlib.suppress(OSError):  # what a terminal says when the other side has gone
+        while part := os.read(ours, 65536):
+            bars += part
+    stdout, _ = shown.communicate()
+    assert b"epoch 1/1: 100%|" in bars and b"epoch 1/1: loss" not in bars
+    assert stdout.replace("/b/", "/a/") == log.stdout
 
 
 # --- train ---------------------------------------------------------------------------------------

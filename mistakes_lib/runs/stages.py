@@ -16,6 +16,7 @@ from mistakes_lib.data import SPLITS, load_dataset
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import DEEP_DENSITIES
 from mistakes_lib.features import FeatureSet, extract_features
+from mistakes_lib.progress import somebody_watches
 from mistakes_lib.runs.files import (
     TRAINING_FEATURES,
     adaptive_file,
@@ -248,7 +249,7 @@ class Stages:
                     n_components,
                     random_state=self.experiment.seed,
                     device=self.device,
-                    verbose=int(self.progress),
+                    verbose=int(self.progress and somebody_watches()),
                 )
                 gmm.fit(features).set_params(verbose=0).save(path)  # quiet or not, the same bytes
                 return {"iterations": int(gmm.n_iter_), "converged": bool(gmm.converged_)}
@@ -265,7 +266,7 @@ class Stages:
                     **arguments,
                     random_state=self.experiment.seed,
                     device=self.device,
-                    verbose=int(self.progress),
+                    verbose=int(self.progress and somebody_watches()),
                 )
                 density.fit(features).set_params(verbose=0).save(path)
                 return {"epochs": len(density.losses_)}

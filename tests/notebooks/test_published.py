@@ -6,8 +6,6 @@ book/chapters again (see pyproject.toml).
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,7 +25,6 @@ from book.build import (
     ledger,
     load_parameters,
     pages,
-    publish,
     read_source,
 )
 from mistakes_lib.claims import load_claims
@@ -181,12 +178,6 @@ def letters(text):
     return "".join(filter(str.isalnum, text))
 
 
-@pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    """The pages of the committed book, published anew with every warning an error."""
-    return publish(ROOT, tmp_path_factory.mktemp("book"))
-
-
 @every_chapter
 def test_page_holds_the_chapter(source, html):
     chapter = committed(source)
@@ -227,26 +218,3 @@ def test_page_loads_only_files_that_are_there(page, html):
     for address in Page(path).loads:
         assert not re.match(r"(?:https?:)?//", address), f"{page} loads {address} from the network"
         assert (path.parent / re.split(r"[?#]", address)[0]).is_file(), f"{page}: no {address}"
-
-
-# Said by the theme's own scripts on every page, and no fault.
-CHATTER = ("Got invalid theme mode", "[PST]:", "[togglebutton]:")
-
-
-@every_page
-def test_browser_shows_the_page_without_network_or_complaint(page, html, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("needs Chromium on the path")
-    path = html / f"{page}.html"
-    # A browser that finds no host, keeps still in the background and tells what its console says.
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    command += ["--disable-sync", f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--v=0"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=30000"]
-    shown = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True)
-    assert "</html>" in shown.stdout, shown.stderr
-    said = re.findall(r':CONSOLE:\d+\] "(.*)', shown.stderr)
-    assert [message for message in said if not message.startswith(CHATTER)] == []
-    assert shown.stdout.count("<mjx-container") >= Page(path).formulas
-    assert "<mjx-merror" not in shown.stdout  # MathJax's style sheet names it on every page

@@ -1,0 +1,155 @@
+"""Every page as its readers see it: three widths, light and dark, without a network.
+
+Screenshots of what was tested are kept in ``_build/screenshots``.
+"""
+
+import re
+import shutil
+from functools import cache
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from book.build import BUILD, ROOT, pages
+
+WIDTHS = (1440, 768, 390)  # a screen, a tablet, a telephone
+SCHEMES = ("light", "dark")
+SCREENSHOTS = BUILD / "screenshots"
+OFFLINE = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # it finds no host
+)
+# Said by the theme's own scripts on every page, and no fault.
+CHATTER = ("Got invalid theme mode", "[PST]:", "[togglebutton]:")
+
+NOISE = ("error", "warning")
+
+every_page = pytest.mark.parametrize("page", pages(ROOT))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("needs Chromium on the path")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=OFFLINE)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, html):
+    """A function that opens a page of the book, and the list of what its console complains of."""
+    tab, complaints = browser.new_page(viewport={"width": WIDTHS[0], "height": 900}), []
+    tab.on("console", lambda m: complaints.append(m.text) if m.type in NOISE else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+
+    def open_page(name, query="", scheme="light"):
+        tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        tab.goto((html / f"{name}.html").as_uri() + query)
+        tab.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        return tab
+
+    yield open_page, complaints
+    tab.close()
+
+
+OVERFLOW = """() => {
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) return [];
+    return [...document.querySelectorAll('body *')]
+        .filter(e => e.getBoundingClientRect().right > width + 1)
+        .map(e => e.tagName + '.' + e.className).slice(-5);
+}"""
+NOT_SHOWN = """() => [...document.images]
+    .filter(image => !image.complete || image.naturalWidth === 0).map(image => image.src)"""
+WITHOUT_ALT = """() => [...document.images]
+    .filter(image => !image.hasAttribute('alt') || image.alt === image.getAttribute('src'))
+    .map(image => image.src)"""
+
+
+@every_page
+def test_page_is_whole_at_every_width_by_day_and_by_night(page, opened):
+    open_page, complaints = opened
+    tab = open_page(page)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for scheme in SCHEMES:
+        tab.emulate_media(color_scheme=scheme)
+        for width in WIDTHS:
+            tab.set_viewport_size({"width": width, "height": 900})
+            assert tab.evaluate(OVERFLOW) == [], f"too wide at {width} pixels"
+            picture = f"{page.replace('/', '-')}-{scheme}-{width}.png"
+            tab.screenshot(path=SCREENSHOTS / picture)
+    assert tab.evaluate(NOT_SHOWN) == []
+    assert tab.evaluate(WITHOUT_ALT) == []
+    assert tab.locator("mjx-merror").count() == 0
+    assert tab.locator("mjx-container").count() >= tab.locator(".math").count()
+    assert [said for said in complaints if not said.startswith(CHATTER)] == []
+
+
+@every_page
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_page_can_be_read_by_everybody(page, scheme, opened):
+    """axe finds no serious fault: contrast, names of links and pictures, order of headings."""
+    open_page, _ = opened
+    tab = open_page(page, scheme=scheme)
+    found = Axe().run(tab).response["violations"]
+    serious = [
+        f"{fault['id']}: {fault['help']} ({node['html'][:120]})"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"][:3]
+    ]
+    assert serious == []
+
+
+def test_search_finds_without_a_network(opened):
+    open_page, _ = opened
+    tab = open_page("search", "?q=purification")
+    tab.wait_for_selector("#search-results li a")
+    addresses = [a.get_attribute("href") for a in tab.query_selector_all("#search-results li a")]
+    assert any("07_purification" in address for address in addresses)
+
+
+# --- links ---------------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Where a page's links lead, and what they may lead to in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.targets, self.anchors = [], {"", "top"}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes[name] for name in ("id", "name") if attributes.get(name)}
+        if tag == "a" and attributes.get("href"):
+            self.targets.append(unquote(attributes["href"]))
+
+
+links_of = cache(Links)
+
+
+@every_page
+def test_every_link_of_the_book_leads_somewhere(page, html):
+    path = html / f"{page}.html"
+    for target in links_of(path).targets:
+        if re.match(r"[a-z]+:|//", target):
+            continue  # another's page: there is no network here
+        file, _, anchor = target.partition("#")
+        led = (path.parent / file.partition("?")[0]).resolve() if file else path
+        assert led.is_file(), target
+        if led.suffix == ".html":
+            assert anchor in links_of(led).anchors, target
