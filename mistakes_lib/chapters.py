@@ -104,7 +104,7 @@ def execute_chapter(name, parameters, out, *, progress=True):
             dict(parameters),
             kernel_name="python3",
             progress_bar=progress,
-            stdout_file=None,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # no talk about transports
         )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sysconfig
+import termios
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ def test_bars_are_for_a_terminal_and_lines_for_a_log(parameters):
     assert log.returncode == 0
     assert re.fullmatch(r"epoch 1/1: loss [\d.]+, train [\d.]+, validation [\d.]+\n", log.stderr)
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 100))
     shown = subprocess.Popen(
         [COMMAND, "train", parameters, "--device", "cpu"],
         env=os.environ | {"MISTAKES_RUNS": str(parameters.parent / "b")},
@@ -254,6 +256,15 @@ def test_help_of_the_installed_command():
     assert result.stderr == ""
     for word in ("Usage: mistakes", "run", "show", "Train a classifier", "Say what a run is"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"), [("mistakes rep", {"report"}), ("mistakes report --mod", {"--model"})]
+)
+def test_the_shell_completes_commands_and_options(typed, found):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    result = command(_MISTAKES_COMPLETE="complete_bash", **words)
+    assert set(result.stdout.split()) == found
 
 
 def test_without_a_command_it_shows_its_help():
