@@ -10,8 +10,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import papermill
-
 from benchmarks.measuring import as_table, machine, new_parser, start, timed
 from benchmarks.results import write_section
 from book.build import (
@@ -23,6 +21,7 @@ from book.build import (
     publish,
     write_notebooks,
 )
+from mistakes_lib.chapters import run_notebook
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,7 @@ def profile(notebook, parameters, folder):
     """Execute one chapter as the book's build does; returns its :class:`Profile`."""
     isolate_kernels()
     seconds, executed = timed(
-        lambda: papermill.execute_notebook(
-            str(notebook),
-            str(folder / notebook.name),
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(folder),
-        )
+        lambda: run_notebook(notebook, folder / notebook.name, parameters, folder=folder)
     )
     cells = [
         (cell.metadata.papermill.duration or 0, cell.source)

@@ -36,6 +36,7 @@ import typer
 import yaml
 from typer.cli import get_docs_for_click
 
+from mistakes_lib.chapters import run_notebook
 from mistakes_lib.claims import (
     as_markdown,
     count_verdicts,
@@ -219,7 +220,7 @@ def check_known(names, known, what):
 def isolate_kernels():
     """Let a chapter print the same on every machine, whatever its user has set up."""
     os.environ |= {
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 is this environment's
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 is this environment's, in nbval too
         "IPYTHONDIR": str(BUILD / "ipython"),  # no start-up files of the user's
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # figures go into the page
         "TQDM_DISABLE": "1",  # progress bars are for people at a terminal
@@ -245,15 +246,7 @@ def execute(notebook, destination, parameters, *, scratch=BUILD / "executing"):
     executed = scratch / notebook.name
     isolate_kernels()
     try:
-        result = papermill.execute_notebook(
-            str(notebook),
-            str(executed),
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(scratch),
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # no talk about transports
-        )
+        result = run_notebook(notebook, executed, parameters, folder=scratch)
     except papermill.PapermillExecutionError as error:
         raise BuildError(
             f"{notebook.stem}, cell {error.cell_index} (In [{error.exec_count}]) failed:\n\n"

@@ -1,8 +1,10 @@
 """A chapter, or any notebook with parameters, executed by papermill with values of one's own."""
 
-import difflib
 import os
 from pathlib import Path
+
+from mistakes_lib.progress import somebody_watches
+from mistakes_lib.suggestions import did_you_mean
 
 __all__ = ["execute_chapter", "find_chapter", "parameters_of"]
 
@@ -57,11 +59,40 @@ def check_parameters(notebook, names):
     known = parameters_of(notebook)
     for name in names:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            guess = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            guess = did_you_mean(name, known, form=" ({})")
             raise ValueError(
                 f"{notebook.name} has no parameter {name!r}{guess}; it has {', '.join(known)}"
             )
+
+
+def run_notebook(notebook, out, parameters, *, progress=False, folder=None):
+    """Execute a notebook by papermill, on this environment's own kernel.
+
+    Args:
+        notebook: its path.
+        out: path of the executed notebook.
+        parameters: name → value.
+        progress: show a bar over the cells.
+        folder: that it works in; by default the current one.
+
+    Returns:
+        The executed notebook, an ``nbformat`` one.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed; ``out`` holds what was computed.
+    """
+    import papermill
+
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's
+    return papermill.execute_notebook(
+        str(notebook),
+        str(out),
+        dict(parameters),
+        kernel_name="python3",
+        progress_bar=progress,
+        cwd=None if folder is None else str(folder),
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # no talk about transports
+    )
 
 
 def execute_chapter(name, parameters, out, *, progress=True):
@@ -96,16 +127,8 @@ def execute_chapter(name, parameters, out, *, progress=True):
     notebook, out = find_chapter(name), Path(out)
     check_parameters(notebook, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel python3 is this environment's
     try:
-        return papermill.execute_notebook(
-            str(notebook),
-            str(out),
-            dict(parameters),
-            kernel_name="python3",
-            progress_bar=progress,
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # no talk about transports
-        )
+        return run_notebook(notebook, out, parameters, progress=progress and somebody_watches())
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(
             f"cell {error.cell_index} of {notebook.stem} failed: {error.ename}: {error.evalue}; "

@@ -163,7 +163,9 @@ def _log_epochs(quiet):
     """Where nobody sees a bar, such as in a cluster's log, write a line after each epoch."""
     import logging
 
-    if not (quiet or sys.stderr.isatty()):
+    from mistakes_lib.progress import somebody_watches
+
+    if not (quiet or somebody_watches()):
         logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
@@ -203,7 +205,6 @@ def fit(
     """
     from mistakes_lib.detector import fit_detector, named_scorer
     from mistakes_lib.feature_files import load_features
-    from mistakes_lib.progress import somebody_watches
 
     with _clear_errors(debug):
         train_set, validation = load_features(train_features), load_features(validation_features)
@@ -214,7 +215,7 @@ def fit(
             false_alarms=false_alarms,
             criterion=criterion,
             random_state=seed,
-            progress=somebody_watches(),
+            progress=True,
         )
         detector.save(out)
     flags, correct = detector.flag(validation), validation.correct
@@ -347,8 +348,12 @@ def report(
         given = [*(ood or []), *(adversarial or [])]
         suspects = _named_paths(given, "DIR" if model else "FILE")
         features = (train_features, validation_features, test_features)
-        options = {"n_components": components, "false_alarms": false_alarms, "seed": seed}
-        options["progress"] = True
+        options = {
+            "n_components": components,
+            "false_alarms": false_alarms,
+            "seed": seed,
+            "progress": True,
+        }
         if model and images and not any(features):
             from mistakes_lib.model_report import report_on_model
 
@@ -442,9 +447,7 @@ def chapter(
         out = out or Path(source.name)
         if out.resolve() == source:
             raise ValueError(f"{out} is the chapter itself: say with --out where the result goes")
-        execute_chapter(
-            source, _values(parameter or []), out, progress=sys.stderr.isatty() and not quiet
-        )
+        execute_chapter(source, _values(parameter or []), out, progress=not quiet)
         if not quiet:
             typer.echo(out)
 

@@ -7,6 +7,7 @@ import numpy as np
 from mistakes_lib.comparison import fit_scorer
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation import conformal_threshold, select_threshold
+from mistakes_lib.progress import somebody_watches
 from mistakes_lib.scores import (
     Energy,
     LogLikelihood,
@@ -137,7 +138,8 @@ def fit_detector(
         raise ValueError("the threshold is chosen on validation labels, but there are none")
     if scorer is None:
         k = usual_components(train)
-        scorer = LogLikelihood(DiagonalGMM(k, random_state=random_state, verbose=int(progress)))
+        verbose = int(progress and somebody_watches())
+        scorer = LogLikelihood(DiagonalGMM(k, random_state=random_state, verbose=verbose))
     fit_scorer(scorer, train, validation)
     scores, correct = scorer.score(validation), validation.correct
     if criterion is not None:

@@ -1,6 +1,5 @@
 """What a run is to compute, read from a parameters file and checked before anything starts."""
 
-import difflib
 import inspect
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from mistakes_lib.classifiers import ARCHITECTURES
 from mistakes_lib.data import DATASETS
 from mistakes_lib.density import FeatureMAF, FeatureVAE
 from mistakes_lib.storage import read_yaml
+from mistakes_lib.suggestions import did_you_mean
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 from mistakes_lib.validation import check_ranges
@@ -363,5 +363,4 @@ def _check_names(mapping, known, where):
 
 def _nearest(name, known):
     """The end of a message about an unknown name: the nearest known one, or all."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    return did_you_mean(name, known) or f"; known: {', '.join(known)}"

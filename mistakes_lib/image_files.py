@@ -1,7 +1,6 @@
 """Folders of images: which file is of which class and split, and how a file becomes pixels."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,8 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
+
+from mistakes_lib.suggestions import did_you_mean
 
 __all__ = [
     "SPLIT_SEED",
@@ -142,8 +143,7 @@ def list_files(folder, classes=None, *, owner="the network"):
     classes = found if classes is None else tuple(classes)
     unknown = sorted(set(found) - set(classes))
     if unknown:
-        near = get_close_matches(unknown[0], classes, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(unknown[0], classes)
         raise ValueError(f"{folder} has a class {unknown[0]!r} that {owner} lacks{hint}")
     paths, labels = [], []
     for label, name in enumerate(classes):

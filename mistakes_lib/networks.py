@@ -4,7 +4,6 @@ import importlib
 import inspect
 import sys
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torchvision import models
 from mistakes_lib.classifiers import FeatureClassifier
 from mistakes_lib.image_files import Preprocessing
 from mistakes_lib.storage import read_safetensors
+from mistakes_lib.suggestions import did_you_mean
 
 __all__ = ["Network", "load_network", "load_weights"]
 
@@ -177,7 +177,7 @@ def _torchvision(name, num_classes, weights):
     own = name.partition(":")[2]
     known = models.list_models(module=models)
     if own not in known:
-        raise ValueError(f"torchvision has no classifier {own!r}{_nearest(own, known)}")
+        raise ValueError(f"torchvision has no classifier {own!r}{did_you_mean(own, known)}")
     _needs(weights, name)
     offered = models.get_model_weights(own).DEFAULT
     preset = offered.transforms()
@@ -203,7 +203,7 @@ def _timm(name, num_classes, weights):
     own = name.partition(":")[2]
     known = own.partition(".")[0]  # resnet50.a1_in1k: certain weights of a resnet50
     if not (timm.is_model(known) or ":" in own):  # hf-hub:owner/name is one, too
-        raise ValueError(f"timm has no model {known!r}{_nearest(known, timm.list_models())}")
+        raise ValueError(f"timm has no model {known!r}{did_you_mean(known, timm.list_models())}")
     _needs(weights, name)
     make = partial(timm.create_model, own)
     if weights == PRETRAINED:
@@ -242,11 +242,6 @@ def _function(name, num_classes, weights):
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} must return an nn.Module, got {type(net).__name__}")
     return net, {"preprocessing": Preprocessing(256, 224), **IMAGENET}, None
-
-
-def _nearest(name, known):
-    near = get_close_matches(name, known, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def _download(make, name):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mistakes_lib.chapters import check_parameters, find_chapter
+from mistakes_lib.chapters import check_parameters, find_chapter, run_notebook
 from mistakes_lib.claims import printed_evidence
 from mistakes_lib.progress import progress_bar
 from mistakes_lib.storage import atomic_write, read_yaml, runs_root
@@ -310,19 +310,12 @@ def execute_cell(notebook, cell, environment):
     Returns:
         bool: whether it failed.
     """
-    os.environ.update(environment, JUPYTER_PREFER_ENV_PATH="1")
+    os.environ.update(environment)
     import papermill
 
     cell.folder.mkdir(parents=True, exist_ok=True)
     try:
-        executed = papermill.execute_notebook(
-            str(notebook),
-            str(cell.notebook),
-            cell.parameters,
-            kernel_name="python3",
-            progress_bar=False,
-        )
-        results = printed_evidence(executed)
+        results = printed_evidence(run_notebook(notebook, cell.notebook, cell.parameters))
     except Exception as error:  # whatever it is, the other cells go on
         said = error if isinstance(error, papermill.PapermillExecutionError) else None
         _write_error(cell, str(said) if said else traceback.format_exc())

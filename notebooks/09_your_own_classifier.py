@@ -98,12 +98,8 @@ for split, some in images.items():
 torch.manual_seed(seed)
 standard = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 net = torchvision.models.get_model(network, num_classes=len(classes))
-if run is not None:
-    net, standard, epochs = (
-        load_run(run).classifier(),
-        {},
-        0,
-    )  # trained already; standardises itself
+if run is not None:  # trained already; standardises itself
+    net, standard, epochs = load_run(run).classifier(), {}, 0
 
 # %%
 pixels = (torch.from_numpy(images["train"].images).float() / 255 - 0.5) / 0.5
@@ -125,12 +121,12 @@ for _ in range(epochs):
 
 # %% tags=["nbval-ignore-output"]
 weights, out = workshop / "weights.safetensors", workshop / "report"
-save_file(net.state_dict(), weights)
 command = [sys.executable, "-m", "mistakes_lib", "report"]
 command += ["--model", f"torchvision:{network}", "--weights", weights]
 command += ["--images", folder, "--size", size, "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
 command += ["--components", n_components, "--seed", seed, "--out", out]
 if run is None:
+    save_file(net.state_dict(), weights)
     said = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
     print(said.stdout.replace(f"{workshop}/", ""))
 else:

@@ -47,7 +47,7 @@ def mistake_auroc(scorer, batch, y=None):
 
 @pytest.fixture(scope="module")
 def batch():
-    """Features that hold the logits; one label in four is wrong, more often far from the middle."""
+    """Features that hold the logits; some labels are wrong, more of them far from the middle."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(240, 4)).astype(np.float32)
     wrong = rng.random(240) < 0.1 + 0.1 * (np.linalg.norm(features, axis=1) > 2)

@@ -194,11 +194,7 @@ class DiagonalGMM(Density):
         Returns:
             tensor (n,), nats.
         """
-        check_is_fitted(self)
-        mixture, centre = self._mixture()
-        centre = torch.as_tensor(centre, dtype=x.dtype, device=x.device)
-        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
-        return torch.addmm(constant, with_squares(x - centre), weight).logsumexp(dim=1)
+        return self._log_joint(x)[0].logsumexp(dim=1)
 
     def log_prob_gradient(self, x):
         """Gradient of the log-likelihood of each row, in closed form.
@@ -212,13 +208,9 @@ class DiagonalGMM(Density):
         Returns:
             tensor (n, d), nats per unit of each feature.
         """
-        check_is_fitted(self)
-        mixture, centre = self._mixture()
-        x = x - torch.as_tensor(centre, dtype=x.dtype, device=x.device)
-        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
-        responsibilities = torch.addmm(constant, with_squares(x), weight).softmax(dim=1)
-        linear, quadratic = (responsibilities @ weight.T).tensor_split(2, dim=1)
-        return linear.addcmul_(x, quadratic, value=2)
+        log_joint, centred, weight = self._log_joint(x)
+        linear, quadratic = (log_joint.softmax(dim=1) @ weight.T).tensor_split(2, dim=1)
+        return linear.addcmul_(centred, quadratic, value=2)
 
     def sample(self, n_samples=1):
         """Draw rows from the mixture.
@@ -354,6 +346,18 @@ class DiagonalGMM(Density):
         centre = self.weights_ @ self.means_
         arrays = self.weights_, self.means_ - centre, self.covariances_
         return Mixture(*(torch.from_numpy(array).to(device) for array in arrays)), centre
+
+    def _log_joint(self, x):
+        """log w_k N(x; k) of a tensor (n, d), with its dtype and device, as a torch function.
+
+        Returns:
+            (log joint (n, K), the rows about the centre (n, d), W (2d, K) of which it is made).
+        """
+        check_is_fitted(self)
+        mixture, centre = self._mixture()
+        centred = x - torch.as_tensor(centre, dtype=x.dtype, device=x.device)
+        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
+        return torch.addmm(constant, with_squares(centred), weight), centred, weight
 
     def _by_block(self, X, of):
         """Apply ``of(expectation, rows)`` to every block of rows, float64 (b, d)."""

@@ -151,17 +151,16 @@ LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link
 
 
 class Page(HTMLParser):
-    """The text of a page, how much mathematics it has, and what a browser loads for it."""
+    """The text of a page, how many pictures it has, and what a browser loads for it."""
 
     def __init__(self, path):
         super().__init__()
-        self.text, self.loads, self.pictures, self.formulas = "", [], 0, 0
+        self.text, self.loads, self.pictures = "", [], 0
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.pictures += tag == "img"
-        self.formulas += "math" in (attributes.get("class") or "").split()
         address = attributes.get(LOADED.get(tag))
         if address and not address.startswith(("data:", "#")):
             self.loads.append(address)
