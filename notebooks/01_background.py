@@ -50,6 +50,11 @@ Markdown(
 # %% [markdown]
 # ## The classifier, in the paper's words
 #
+# ```{margin} Why the last layer?
+# Logistic regression draws hyperplanes and nothing else. Whatever separates the classes has to happen
+# in $f_\theta$; an image on which that fails should show it in $F$.
+# ```
+#
 # A network trained for classification is two things: a feature extractor
 # $f_\theta : \mathcal X \to \mathbb R^D$ and, on top of it, multivariate logistic regression,
 #
@@ -57,8 +62,17 @@ Markdown(
 # p(y \mid X, \theta, W, b) = \operatorname{softmax}\bigl(W f_\theta(X) + b\bigr)
 # $$ (eq-softmax)
 #
-# with the prediction $\hat y(X) = \arg\max_y p(y \mid X, \theta, W, b)$ (§3.1, eq. 1). Everything
-# in this book happens between the two: $F = f_\theta(X)$ is a vector of a few hundred numbers,
+# (§3.1, eq. 1).
+#
+# ```{prf:definition} Feature, prediction, mistake
+# :label: def-feature
+#
+# The {term}`feature` of an image $X$ is $F = f_\theta(X)$, its {term}`logits` are $WF + b$, and its
+# prediction is $\hat y(X) = \arg\max_y p(y \mid X, \theta, W, b)$. A test image with a label
+# $y \neq \hat y(X)$ is a {term}`mistake`.
+# ```
+#
+# Everything in this book happens between the two parts: $F$ is a vector of a few hundred numbers,
 # much easier to model than an image of $3 \times 32 \times 32$ pixels, and it knows something that
 # the image does not: what *this* network saw in it.
 #
@@ -70,8 +84,9 @@ parameters = sum(parameter.numel() for parameter in network.parameters())
 print(f"{source.title}: {parameters:,} parameters, {network.num_features} features")
 
 # %% [markdown]
-# The published run keeps features $F$, logits $WF + b$ and labels of every split, so the book
-# needs neither images nor training to be computed again.
+# The published {term}`run` keeps features $F$, logits $WF + b$ and labels of every split, so the book
+# needs neither images nor training to be computed again. Its images are those of CIFAR-10
+# ({cite}`krizhevsky2009learning`) unless the parameters say otherwise.
 
 # %%
 for split in ("train", "validation", "test"):
@@ -93,8 +108,14 @@ Image(filename=str(source.figure("examples")), alt="training, adversarial, miscl
 # %% [markdown]
 # ## The network does not warn
 #
-# If the network knew when it errs, its confidence would say so. The *confidence* of a prediction
-# is the largest probability in {eq}`eq-softmax`.
+# ```{margin} Why so sure?
+# The softmax knows only how far one logit leads: $p_{\hat y} = 1 / (1 + \sum_{j \ne \hat y}
+# e^{z_j - z_{\hat y}})$. Cross-entropy goes on rewarding a longer lead on training images that are
+# right already, and the lead is as long on test images that look like them.
+# ```
+#
+# If the network knew when it errs, its {term}`confidence` would say so: the largest probability in
+# {eq}`eq-softmax`.
 
 # %% mystnb={"image": {"alt": "Histograms of the softmax confidence of correct and of incorrect predictions; both pile up near 1"}}
 confidences = MaxSoftmax().fit(test).score(test)
@@ -105,8 +126,21 @@ ax.set(xlabel="confidence (largest softmax probability)", ylabel="density", ysca
 _ = ax.legend(frameon=False)
 
 # %% [markdown]
-# How far confidence and accuracy disagree is measured by the *expected calibration error*
-# ({cite}`guo2017calibration`; Appendix C uses 10 bins).
+# How far confidence and accuracy disagree is the subject of {term}`calibration`.
+#
+# ```{prf:definition} Expected calibration error
+# :label: def-ece
+#
+# Sort $N$ predictions by confidence into $B$ bins $I_1, \dots, I_B$ of equal width. With
+# $\operatorname{acc}$ the share of right ones in a bin and $\operatorname{conf}$ its mean confidence,
+#
+# $$
+# \mathrm{ECE} = \sum_{b=1}^{B} \frac{|I_b|}{N} \,
+# \bigl| \operatorname{acc}(I_b) - \operatorname{conf}(I_b) \bigr|
+# $$ (eq-ece)
+# ```
+#
+# ({term}`ECE`; {cite}`guo2017calibration`; Appendix C uses 10 bins).
 
 # %%
 error = expected_calibration_error(test.logits, test.labels, n_bins=10)

@@ -56,16 +56,62 @@ Markdown(
 # %% [markdown]
 # ## The model
 #
-# The distribution of the features $F = f_\theta(X)$, $X \sim p_{\text{data}}$, is modelled by
+# ```{margin} Can a diagonal covariance do?
+# One diagonal Gaussian cannot lie aslant; many can: a slanting cloud is tiled with small upright
+# ones, and with enough of them a mixture comes as close to any density as one likes. A component
+# costs $2D + 1$ numbers instead of $D(D+3)/2 + 1$, so the same data afford many more.
+# ```
+#
+# The distribution of the {term}`features <feature>` $F = f_\theta(X)$, $X \sim p_{\text{data}}$, is
+# modelled as follows (§3.2, eq. 5).
+#
+# ```{prf:definition} Diagonal Gaussian mixture
+# :label: def-gmm
+#
+# A {term}`Gaussian mixture` with $K$ components has weights $\pi_k$ that sum to one, means $\mu_k$
+# and diagonal covariances $\Sigma_k$:
 #
 # $$
-# p(F) = \sum_{k=1}^{K} \pi_k \, \mathcal N(F; \mu_k, \Sigma_k), \qquad \Sigma_k \text{ diagonal}
+# p(F) = \sum_{k=1}^{K} \pi_k \, \mathcal N(F; \mu_k, \Sigma_k), \qquad \Sigma_k \text{ diagonal.}
 # $$ (eq-gmm)
+# ```
 #
-# (§3.2, eq. 5) with $K$ weights $\pi_k$, means $\mu_k$ and diagonal covariances $\Sigma_k$, learned
-# by expectation–maximisation. No label appears: the model is *class-agnostic*, which is why it can
-# serve where labels are rare. Its *bits per dimension*, $\mathrm{BPD}(F) = -\log_2 p(F) / D$, is the
-# paper's unit; a density may exceed 1, so BPD may be negative.
+# No label appears: the model is {term}`class-agnostic`, which is why it can serve where labels are
+# rare.
+#
+# ```{margin} Why does EM climb?
+# Jensen's inequality bounds the log-likelihood from below by
+# $\sum_k r_{ik} \log \frac{\pi_k \mathcal N(F_i; \mu_k, \Sigma_k)}{r_{ik}}$. Step 1 makes the bound
+# touch, step 2 raises it: the likelihood cannot fall. That the top of *this* hill is the highest one,
+# nobody promises.
+# ```
+#
+# ```{prf:algorithm} Expectation–maximisation
+# :label: alg-em
+#
+# From a first guess, repeat until the mean {term}`log-likelihood` of $F_1, \dots, F_N$ hardly grows
+# ({term}`EM`; {cite}`dempster1977maximum`):
+#
+# 1. Share each feature among the components: $r_{ik} = \pi_k \mathcal N(F_i; \mu_k, \Sigma_k) /
+#    p(F_i)$, its *responsibilities*.
+# 2. Fit each component to its share: $N_k = \sum_i r_{ik}$, $\pi_k = N_k / N$,
+#    $\mu_k = \sum_i r_{ik} F_i / N_k$, and on the diagonal of $\Sigma_k$ the variances
+#    $\sum_i r_{ik} (F_i - \mu_k)^2 / N_k$.
+# ```
+#
+# ```{margin} Negative bits?
+# A density is no probability: only its *integral* is one. A Gaussian narrower than
+# $\sigma = 1/\sqrt{2\pi}$ exceeds 1 at its mean; there $\log p > 0$ and BPD $< 0$. What counts is the
+# difference of two BPDs in one unit ({ref}`ex-bpd` changes the unit). Pixels are whole numbers: their
+# $p$ is a probability, and BPD the length of a code.
+# ```
+#
+# ```{prf:definition} Bits per dimension
+# :label: def-bpd
+#
+# $\mathrm{BPD}(F) = -\log_2 p(F) / D$ ({term}`bits per dimension`), the paper's unit. Smaller is more
+# usual.
+# ```
 
 # %%
 mixture = DiagonalGMM(n_components=10, random_state=seed).fit(train.features[:5000])
@@ -128,7 +174,8 @@ information = adjusted_mutual_info_score(train.labels, components)
 print(f"{purity:.1%} lie in a component of their own class; mutual information {information:.2f}")
 
 # %% [markdown]
-# Responsibilities are close to one-hot: in many dimensions, Gaussians hardly overlap.
+# Responsibilities ({prf:ref}`alg-em`) are close to one-hot: in many dimensions, Gaussians hardly
+# overlap.
 
 # %%
 responsibility = gmm.predict_proba(test.features).max(axis=1)

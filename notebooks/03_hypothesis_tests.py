@@ -63,14 +63,48 @@ Markdown(
 # H_0 : p_C = p_W \qquad H_1 : p_C \neq p_W .
 # $$ (eq-hypotheses)
 #
-# All $n + m$ inputs are ranked together by their predicted log-likelihood. With $R_C$ and $R_W$ the
-# sums of ranks,
+# ```{prf:definition} Mann–Whitney statistic
+# :label: def-u
+#
+# Rank all $n + m$ inputs together by their predicted {term}`log-likelihood`. With $R_C$ and $R_W$ the
+# sums of the ranks of the $n$ correct ones and of the $m$ {term}`mistakes <mistake>`,
 #
 # $$
-# U_C = R_C - \tfrac{n(n+1)}{2}, \qquad U_W = R_W - \tfrac{m(m+1)}{2}, \qquad U = \min(U_C, U_W),
+# U_C = R_C - \tfrac{n(n+1)}{2}, \qquad U_W = R_W - \tfrac{m(m+1)}{2}, \qquad U = \min(U_C, U_W)
 # $$ (eq-u)
+# ```
 #
-# and $U$ is close to normal under $H_0$ (§3.3, eq. 6–7; {cite}`mann1947test`).
+# ```{margin} Where does the 12 come from?
+# Under $H_0$ the ranks are shuffled numbers $1, \dots, N = n + m$. One of them has the variance
+# $(N^2 - 1)/12$, as a die with $N$ faces; the sum of $n$ drawn without replacement has
+# $nm(N + 1)/12$.
+# ```
+#
+# (§3.3, eq. 6–7; {cite}`mann1947test`). Under $H_0$, $U_C$ has mean $nm/2$ and variance
+# $nm(n+m+1)/12$, and is close to normal: that is the {term}`Mann–Whitney U-test`. What it measures
+# can be said without ranks.
+#
+# ```{margin} Why is $U/(nm)$ the AUROC?
+# Draw a grid, a column for each correct input and a row for each mistake: $nm$ squares. The ROC curve
+# is a staircase through it, and $U_C$ counts the squares below.
+# ```
+#
+# ```{prf:theorem} $U_C / (nm)$ is the AUROC
+# :label: thm-auroc
+#
+# Without ties, $U_C$ is the number of pairs of a correct input and a mistake in which the correct one
+# has the higher score. $U_C / (nm)$ is the chance that a random pair is in this order, and the area
+# under the {term}`ROC curve` ({term}`AUROC`; {cite}`hanley1982meaning`).
+# ```
+#
+# ```{prf:proof}
+# Let $u_i$ mistakes score below the $i$-th lowest correct input. With the $i$ correct ones up to
+# itself, its rank is $i + u_i$. Summed over $i$, $R_C = n(n+1)/2 + \sum_i u_i$, so
+# $U_C = \sum_i u_i$, the number of such pairs. Now raise the threshold of a detector from the lowest
+# score to the highest. A mistake that it passes lifts the ROC curve by $1/m$; a correct input moves it
+# by $1/n$ to the right, at the height that it has then, $u_i / m$. The area is
+# $\sum_i \frac1n \frac{u_i}{m} = U_C / (nm)$. A tie counts one half in both.
+# ```
 #
 # A case one can check by hand: three correct inputs with scores 3, 5, 6 and two mistakes with
 # scores 1 and 4. Five of the six pairs are in the right order, so $U_C = 5$.
@@ -83,8 +117,14 @@ print(f"AUROC = U_C / (n m) = {toy.auroc:.3f}")
 # %% [markdown]
 # ## The mixture of features
 #
-# Now the real thing: log-likelihoods of all test features under the mixture, split by whether the
-# prediction was right.
+# ```{margin} Why $\log_{10} p$?
+# The tail of a normal distribution falls like $e^{-z^2/2}$. For a large $z$ a computer would print
+# $p = 0$; its logarithm stays a number.
+# ```
+#
+# Now the real thing, the counterpart of the $p$-values beside Fig. 2: log-likelihoods of all test
+# features under the mixture {eq}`eq-gmm`, split by whether the prediction was right. The interval of
+# the AUROC is DeLong's ({cite}`delong1988comparing`).
 
 # %%
 print(f"n = {test.correct.sum()} correct, m = {(~test.correct).sum()} mistakes")

@@ -74,8 +74,15 @@ Markdown(
 # %% [markdown]
 # ## Two attacks
 #
-# Both move an image $X$ within a ball of radius $\varepsilon$ in the largest-change norm, in the
-# direction that increases the loss $J$:
+# Both make {term}`adversarial inputs <adversarial input>`: they move an image $X$ in the direction that
+# increases the loss $J$, no pixel by more than the {term}`attack radius` $\varepsilon$.
+#
+# ```{prf:definition} FGSM and BIM
+# :label: def-attacks
+#
+# The Fast Gradient Sign Method takes one step ({term}`FGSM`; {cite}`goodfellow2014explaining`), the
+# Basic Iterative Method several small ones, each clipped to the ball ({term}`BIM`;
+# {cite}`kurakin2016adversarial`):
 #
 # $$
 # \begin{aligned}
@@ -84,10 +91,17 @@ Markdown(
 # \alpha \operatorname{sign} \nabla_X J(X_{\text{BIM}}^{(t)}, y)\bigr)
 # \end{aligned}
 # $$ (eq-attacks)
+# ```
 #
-# ({cite}`goodfellow2014explaining`, {cite}`kurakin2016adversarial`). The gradient passes through
-# the network's own standardisation, so $\varepsilon$ is in pixels: 8/255 means at most 8 of 256
-# grey levels.
+# ```{margin} Why only the sign?
+# To first order a change $\delta$ raises the loss by $g^\top \delta$, $g = \nabla_X J$. If every
+# $|\delta_i| \le \varepsilon$, that is at most $\varepsilon \sum_i |g_i|$, and
+# $\delta = \varepsilon \operatorname{sign} g$ reaches it: every pixel pays the same, so every pixel
+# moves all the way.
+# ```
+#
+# The gradient passes through the network's own standardisation, so $\varepsilon$ is in pixels: 8/255
+# means at most 8 of 256 grey levels.
 #
 # An attack that does not fool the network needs no detection. How often do these?
 
@@ -104,7 +118,8 @@ fooled.map("{:.1%}".format)
 # %% [markdown]
 # ## Where adversarial features lie
 #
-# Fig. 4, top: log-likelihoods of clean and adversarial features under the same mixture.
+# Fig. 4, top (the paper's for CIFAR-10: Fig. 6, middle): {term}`log-likelihoods <log-likelihood>` of
+# clean and adversarial features under the same mixture {eq}`eq-gmm`.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Log-likelihood histograms of clean, FGSM and BIM features at the chosen radius"}}
 dimension = clean.features.shape[1]
@@ -126,7 +141,7 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
 # %% [markdown]
 # ## Method by method
 #
-# Fig. 5: all detectors at the chosen radius.
+# Fig. 5 (the paper's for CIFAR-10: Fig. 7): all detectors at the chosen radius.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
 figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
@@ -140,8 +155,14 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
 aurocs.round(3)
 
 # %% [markdown]
-# An {term}`AUROC` *below* one half means that the method trusts adversarial inputs *more* than clean ones:
-# an iterated attack pushes features deep into a wrong class, where confidence is highest.
+# ```{margin} Confident and strange
+# Confidence sees $F$ only through $WF + b$. An attack may push $F$ far along the rows of $W$: the
+# larger the lead of one logit, the surer the softmax, however far from all training features $F$ has
+# come. A density looks at where it is.
+# ```
+#
+# An {term}`AUROC` *below* one half means that the method trusts adversarial inputs *more* than clean
+# ones: an iterated attack pushes features deep into a wrong class, where confidence is highest.
 
 # %%
 detection_table(pairs["bim", chosen], confidence=confidence, random_state=seed).round(3)
@@ -165,14 +186,19 @@ if len(forced) and len(natural):
 # ## An attacker who knows the detector
 #
 # The attacks above know nothing of the detector. A defence is worth what is left of it against an
-# attacker who does ({cite}`carlini2017adversarial`, {cite}`tramer2020adaptive`). Beyond the paper,
-# this one climbs the loss and the feature log-likelihood at once, in nats per dimension with a
+# attacker who does ({cite}`carlini2017adversarial`, {cite}`tramer2020adaptive`). Beyond the paper:
+#
+# ```{prf:definition} Adaptive attack
+# :label: def-adaptive
+#
+# The attacker climbs the loss and the feature log-likelihood at once, in nats per dimension with a
 # weight $w$:
 #
 # $$
 # \max_X \; J(X, y) + w \, \frac{\log p(f(X))}{D}
 # \quad \text{within} \quad \lVert X - X_0 \rVert_\infty \le \varepsilon .
 # $$ (eq-adaptive)
+# ```
 #
 # First the share of images that fool the network, and that do so *unnoticed*, when the detector is
 # set to flag 5 % of clean images; then the AUROC of every method. $w = 0$ is BIM.

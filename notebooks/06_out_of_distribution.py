@@ -71,7 +71,9 @@ Markdown(
 # %% [markdown]
 # ## The sets
 #
-# Every set is shown to the same network, at the size of its own images. None has a right answer.
+# Every set is shown to the same network, at the size of its own images. None has a right answer. The
+# paper has Gaussian noise, Tiny ImageNet ({cite}`russakovsky2015imagenet`), Fashion-MNIST
+# ({cite}`xiao2017fashion`) and SVHN ({cite}`netzer2011reading`).
 
 # %%
 sizes = {name: len(source.ood(name)) for name in source.ood_sets}
@@ -92,6 +94,21 @@ for name, batch in sets.items():
 
 # %% [markdown]
 # ## Likelihood of their features
+#
+# ```{margin} Why not the likelihood of *images*?
+# The paper's PixelCNN finds Fashion-MNIST and SVHN *likelier* than its own training set, as other deep
+# densities do ({cite}`nalisnick2018deep`). Nearly all bits of an image go into texture and noise,
+# hardly any into what it shows: a smooth image is cheap, whatever is on it.
+# ```
+#
+# Each feature's {term}`log-likelihood` under the mixture {eq}`eq-gmm`. A set is easily told apart where
+# its histogram lies to the left of the test images'.
+#
+# ```{margin} Too likely to be true
+# A standard Gaussian is highest at 0, and yet none of its points is there: $\lVert z \rVert^2$ has
+# mean $D$ and standard deviation $\sqrt{2D}$. In many dimensions the *usual* and the *most likely*
+# part, so that a strange input may well get a high likelihood.
+# ```
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
 dimension = test.features.shape[1]
@@ -102,7 +119,8 @@ _ = plotting.likelihood_histograms(ax, groups)
 # %% [markdown]
 # ## Table 1, rebuilt
 #
-# AUROC of every method for telling each set from the test images:
+# {term}`AUROC` of every method for telling each set from the test images (Table 2 of the paper has
+# CIFAR-10, Table 3 the Gaussian noise):
 
 # %%
 auroc.round(3)
@@ -116,8 +134,23 @@ for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
     plotting.bars_with_intervals(ax, table).set_title(name, pad=14)
 
 # %% [markdown]
-# False positive rate at 95 % detection ({term}`FPR95`), the number that an operator feels: how many ordinary inputs
-# are refused while nearly all strange ones are caught.
+# The method that the paper compares with most looks at the classes:
+#
+# ```{prf:definition} Mahalanobis score
+# :label: def-mahalanobis
+#
+# With the class means $\mu_c$ of the training features and one covariance $\Sigma$ around them all,
+#
+# $$
+# s(F) = - \min_c \; (F - \mu_c)^\top \Sigma^{-1} (F - \mu_c)
+# $$ (eq-mahalanobis)
+# ```
+#
+# ({term}`Mahalanobis distance`; {cite}`lee2018simple`). It is the mixture {eq}`eq-gmm` with a component
+# for each class, one full covariance instead of many diagonal ones, and a look at the labels.
+#
+# False positive rate at 95 % detection ({term}`FPR95`), the number that an operator feels: how many
+# ordinary inputs are refused while nearly all strange ones are caught.
 
 # %%
 pd.DataFrame({name: table.FPR95 for name, table in tables.items()}).round(3)
@@ -138,7 +171,8 @@ for each in source.siblings(n_components)[1:]:
 pd.DataFrame(sides).round(3)
 
 # %% [markdown]
-# SVHN, in the paper's tables, is not at hand for this run; nor is the paper's PixelCNN.
+# SVHN, in the paper's tables, is not at hand for this run; nor is the paper's PixelCNN
+# ({cite}`salimans2017pixelcnn`).
 
 # %% [markdown]
 # (evidence-ood)=

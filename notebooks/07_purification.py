@@ -18,7 +18,8 @@
 #
 # The paper (Appendix B, Table 4) moves features to a region of higher likelihood and classifies
 # them again. Some mistakes are corrected, new ones are made; the net gain is at most 0.6
-# percentage points, on the DenseNet.
+# percentage points, on the DenseNet. Song et al. ({cite}`song2017pixeldefend`) had purified *images*
+# with a PixelCNN, against attacks.
 
 # %% tags=["parameters", "hide-input"]
 run = None  # folder or name of a run; None: the one named by the next three
@@ -54,10 +55,7 @@ validation, test = source.features("validation")[:tuning_images], source.feature
 mixtures = {f"GMM-{k}": source.density(k, seed=seed) for k in (n_components, n_components_large)}
 head = source.classifier().head
 
-# %% [markdown]
-# Settings are compared on validation features; the best one is applied to the test features, once.
-
-# %%
+# %% tags=["hide-input"]
 settings = {"learning_rates": learning_rates, "strengths": strengths, "steps": steps}
 grid = purification_grid(validation, mixtures, head, **settings)
 name, lr, nu = grid["accuracy"].idxmax()
@@ -77,18 +75,50 @@ Markdown(
 # %% [markdown]
 # ## The objective
 #
-# Starting at the features $F_{\text{ref}}$ that the network extracted, find features that are
-# likelier and still close:
+# ```{margin} What does $\nu$ hold back?
+# Without the second term every feature slides to the nearest peak of the mixture. The network would
+# see only $K$ different vectors, and what made this image *this* image would be gone.
+# ```
+#
+# ```{prf:definition} Purification
+# :label: def-purification
+#
+# Starting at the features $F_{\text{ref}}$ that the network extracted, {term}`purification` finds
+# features that are likelier and still close:
 #
 # $$
 # \min_F \; \mathrm{BPD}(F) + \nu \, \lVert F - F_{\text{ref}} \rVert^2,
 # \qquad \mathrm{BPD}(F) = - \frac{\log_2 p(F)}{D}
 # $$ (eq-purify)
+# ```
 #
 # by 100 steps of gradient descent (Appendix B.1). The strength $\nu$ says how dear a change is.
 # The purified features are classified by the network's own last layer. Plain gradient steps blow up
-# as soon as the learning rate times $\nu$ exceeds one; `purify` therefore solves the quadratic part
-# of each step exactly, which agrees with the paper's step to first order.
+# as soon as the learning rate $\eta$ times $\nu$ exceeds one. `purify` solves the quadratic part of
+# each step exactly.
+#
+# ```{prf:proposition} A step that does not blow up
+# :label: prop-proximal
+#
+# Let $G$ be the gradient of $\mathrm{BPD}$ at $F_t$. The minimum over $F$ of
+# $G^\top (F - F_t) + \frac{1}{2\eta} \lVert F - F_t \rVert^2 + \nu \lVert F - F_{\text{ref}} \rVert^2$
+# lies at
+#
+# $$
+# F_{t+1} = F_{\text{ref}} + \frac{F_t - \eta G - F_{\text{ref}}}{1 + 2 \eta \nu},
+# $$ (eq-proximal)
+#
+# which agrees with the paper's step, $F_t - \eta \, (G + 2 \nu (F_t - F_{\text{ref}}))$, to first
+# order in $\eta$.
+# ```
+#
+# ```{prf:proof}
+# At the minimum the gradient is zero:
+# $G + (F - F_t)/\eta + 2\nu (F - F_{\text{ref}}) = 0$. Times $\eta$ and solved for
+# $F - F_{\text{ref}}$, that is {eq}`eq-proximal`. With $1/(1 + 2\eta\nu) = 1 - 2\eta\nu + O(\eta^2)$
+# it becomes the paper's step plus $O(\eta^2)$. (A *proximal* gradient step:
+# {cite}`parikh2014proximal`.)
+# ```
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean purification objective against the number of gradient steps, one line a learning rate"}}
 few, small = validation.features[:200], mixtures[f"GMM-{n_components}"]
@@ -106,6 +136,7 @@ _ = ax.legend(frameon=False)
 # %% [markdown]
 # ## Table 4, rebuilt
 #
+# Settings are compared on validation features; the best one is applied to the test features, once.
 # Each cell is the change of validation accuracy in percentage points. A cell is empty where the
 # learning rate was too large for the mixture and the features overflowed.
 
@@ -121,6 +152,12 @@ _ = ax.set(xlabel="strength ν", ylabel="mixture, learning rate")
 grid[["corrected", "broken"]].astype("Int64").unstack("nu")
 
 # %% [markdown]
+# ```{margin} Why McNemar's test?
+# A prediction that stays right or stays wrong says nothing. If purification only shook the others,
+# each would be corrected or broken by the toss of a coin: of $c + b$ changes, $c$ is
+# $\mathrm{Binomial}(c + b, \frac12)$ ({cite}`mcnemar1947note`).
+# ```
+#
 # The chosen setting on the test set:
 
 # %%

@@ -64,6 +64,7 @@ Markdown(
 # %% [markdown]
 # ## Data
 #
+# The images are CIFAR-10's ({cite}`krizhevsky2009learning`) unless the parameters say otherwise.
 # 5,000 of the training images are held out for validation, images are standardised per channel
 # (Appendix C). The held-out images are drawn once, with equal shares of every class, and stay the
 # same for every seed.
@@ -114,9 +115,9 @@ table
 # - **Temporal Ensembling: everything but the 100 labels per class and "a maximum weight decay of
 #   100"**, which is taken for the largest weight of the unsupervised loss: at a weight *decay* of
 #   100 nothing would be learnt. Ramps and momentum are the original's {cite}`laine2017temporal`, and so is the
-#   scaling of that weight with the share of labelled images. They train with Adam; with SGD the loss
+#   scaling of that weight with the share of labelled images. They train with Adam {cite}`kingma2015adam`; with SGD the loss
 #   is divided by that share, so that learning rate and weight decay keep their meaning.
-# - **All**: black borders, He initialisation, and for the DenseNet tanh after the last batch
+# - **All**: black borders, He initialisation {cite}`he2015delving`, and for the DenseNet tanh after the last batch
 #   normalisation, before the average over positions.
 #
 # With a GPU, `mistakes train paper --preset wrn_28_10` trains a classifier as printed, and
@@ -162,9 +163,26 @@ print(f"GMM-{n_components}: {gmm.n_iter_} EM iterations, converged: {gmm.converg
 # %% [markdown]
 # ## Calibration
 #
-# The temperature $T$ divides all logits; it is found by L-BFGS-B with at most 100 iterations on the
-# validation logits, and judged by the expected calibration error ({term}`ECE`) with 10 bins (Appendix C,
-# {cite}`guo2017calibration`).
+# ```{margin} Why on validation images?
+# The network was trained until it was sure of its training images, and it is right on nearly all of
+# them. There a lower temperature looks best; {ref}`ex-temperature-training` tries it.
+# ```
+#
+# ```{prf:definition} Temperature scaling
+# :label: def-temperature
+#
+# With the {term}`logits` $z_i$ and labels $y_i$ of the validation images, the temperature is
+#
+# $$
+# T = \arg\min_{T > 0} \; - \sum_i \log \operatorname{softmax}(z_i / T)_{y_i},
+# $$ (eq-temperature)
+#
+# and the calibrated probabilities of any input are $\operatorname{softmax}(z / T)$.
+# ```
+#
+# ({term}`Temperature scaling`, {cite}`guo2017calibration`). Appendix C finds $T$ by L-BFGS-B with at
+# most 100 iterations, and judges it by the expected calibration error with 10 bins ({term}`ECE`,
+# {prf:ref}`def-ece`); so does this book.
 
 # %%
 print(f"T = {scaling.temperature_:.3f}")
@@ -219,6 +237,30 @@ from mistakes_lib import MaxSoftmax
 same = (calibrated.argmax(axis=1) == test.predictions).all()
 order = kendalltau(scaling.score(test), MaxSoftmax().fit(test).score(test)).statistic
 print(f"predictions unchanged: {same}; Kendall's τ of the two orders: {order:.4f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-temperature-training
+#
+# Which temperature would the *training* images have chosen, and how well calibrated would the test
+# predictions be?
+# ```
+#
+# ```{solution-start} ex-temperature-training
+# :class: dropdown
+# ```
+
+# %%
+if source.has_training_features:
+    eager = TemperatureScaling().fit(source.features("train"))
+    error = expected_calibration_error(eager.calibrated_probabilities(test), test.labels)
+    print(f"T = {eager.temperature_:.3f} instead of {scaling.temperature_:.3f}; ", end="")
+    print(f"test ECE {error:.4f} instead of {ece_after:.4f}")
+else:
+    print("this run has no training features")
 
 # %% [markdown]
 # ```{solution-end}
