@@ -85,6 +85,7 @@ ROOMS = {
     "evaluation": 6,
     "detector": 8,
     "plotting": 7,
+    "interactive": 7,
     "comparison": 7,
     "claims": 8,
     "report": 9,

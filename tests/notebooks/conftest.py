@@ -1,9 +1,23 @@
-"""The pages, which several files of tests look at."""
+"""The pages, and the browser, which several files of tests look at."""
+
+import shutil
 
 import pytest
 from filelock import FileLock
+from playwright.sync_api import sync_playwright
 
 from book.build import ROOT, publish
+
+OFFLINE = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # it finds no host
+)
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +34,14 @@ def html(tmp_path_factory, worker_id):
             publish(ROOT, shared / "book")
             (shared / "published").touch()
     return pages
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("needs Chromium on the path")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=OFFLINE)
+        yield chromium
+        chromium.close()

@@ -4,47 +4,24 @@ Screenshots of what was tested are kept in ``_build/screenshots``.
 """
 
 import re
-import shutil
 from functools import cache
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from book.build import BUILD, ROOT, pages
 
 WIDTHS = (1440, 768, 390)  # a screen, a tablet, a telephone
 SCHEMES = ("light", "dark")
 SCREENSHOTS = BUILD / "screenshots"
-OFFLINE = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # it finds no host
-)
 # Said by the theme's own scripts on every page, and no fault.
 CHATTER = ("Got invalid theme mode", "[PST]:", "[togglebutton]:")
 
 NOISE = ("error", "warning")
 
 every_page = pytest.mark.parametrize("page", pages(ROOT))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if not path:
-        pytest.skip("needs Chromium on the path")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=OFFLINE)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

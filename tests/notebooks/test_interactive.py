@@ -1,0 +1,170 @@
+"""Interactive figures in a browser: what they show after a reader's hand is what NumPy computes."""
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+
+from mistakes_lib.interactive import threshold_explorer
+from mistakes_lib.runs import load_run
+
+RNG = np.random.default_rng(0)
+CORRECT, WRONG = RNG.normal(0.7, 0.2, size=900), RNG.normal(0.5, 0.2, size=130)
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A figure</title>
+<meta name="viewport" content="width=device-width"></head><body><main><h1>A figure</h1>
+{}</main></body></html>"""
+
+
+@pytest.fixture
+def tab(browser):
+    """A tab in which nothing is complained of."""
+    tab, complaints = browser.new_page(viewport={"width": 900, "height": 900}), []
+    tab.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.emulate_media(reduced_motion="reduce")
+    yield tab
+    tab.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def show(tab, tmp_path):
+    """A function that opens a page with one figure, and returns the tab."""
+
+    def show(figure):
+        path = tmp_path / "figure.html"
+        path.write_text(PAGE.format(figure._repr_html_()), encoding="utf-8")
+        tab.goto(path.as_uri())
+        return tab
+
+    return show
+
+
+def number(text):
+    return float(text.replace("−", "-").removesuffix(" %"))
+
+
+def cells(tab, row):
+    return tab.locator(f".explore tr[data-row={row}] td").all_text_contents()
+
+
+# --- the threshold explorer ----------------------------------------------------------------------
+
+
+def assert_shows_what_numpy_counts(tab, correct, wrong):
+    """Counts and rates are those of the threshold that the figure names; return it."""
+    threshold = number(tab.locator(".explore output").inner_text())
+    alarms, catches = (correct < threshold).sum(), (wrong < threshold).sum()
+    assert cells(tab, "correct") == [str(alarms), str(len(correct) - alarms)]
+    assert cells(tab, "wrong") == [str(catches), str(len(wrong) - catches)]
+    rates = {"tpr": catches / len(wrong), "fpr": alarms / len(correct)}
+    point = tab.locator(".explore-point")
+    place = [float(point.get_attribute(name)) for name in ("cx", "cy")]
+    assert place == pytest.approx([46 + 300 * rates["fpr"], 228 - 218 * rates["tpr"]])
+    flagged = catches + alarms
+    rates["precision"] = catches / flagged if flagged else np.nan
+    for name, rate in rates.items():
+        (text,) = cells(tab, name)
+        shown = np.nan if text == "–" else number(text)
+        assert shown == pytest.approx(100 * rate, abs=0.0501, nan_ok=True)
+    return threshold
+
+
+def test_the_slider_moves_the_counts_the_rates_and_the_point(show):
+    tab = show(threshold_explorer(CORRECT, WRONG, start=0.4))
+    assert assert_shows_what_numpy_counts(tab, CORRECT, WRONG) == pytest.approx(0.4)
+    slider = tab.get_by_role("slider", name="Threshold")
+    slider.focus()
+    tab.keyboard.press("ArrowRight")
+    step = assert_shows_what_numpy_counts(tab, CORRECT, WRONG) - 0.4
+    assert step == pytest.approx(threshold_explorer(CORRECT, WRONG).data["step"])
+    for position in ("0", "37", slider.get_attribute("max")):
+        slider.fill(position)
+        assert_shows_what_numpy_counts(tab, CORRECT, WRONG)
+
+
+def test_the_threshold_is_dragged_through_both_pictures(show):
+    tab = show(threshold_explorer(CORRECT, WRONG))
+    for picture in (0, 1):
+        box = tab.locator(".explore svg").nth(picture).bounding_box()
+        places = [
+            (box["x"] + fraction * box["width"], box["y"] + (1 - fraction) * box["height"])
+            for fraction in (0.5, 0.3, 0.7)
+        ]
+        tab.mouse.move(*places[0])
+        tab.mouse.down()
+        found = []
+        for place in places:
+            tab.mouse.move(*place)
+            found.append(assert_shows_what_numpy_counts(tab, CORRECT, WRONG))
+        tab.mouse.up()
+        assert found[1] < found[0] < found[2]
+        tab.mouse.move(5, 5)
+        assert assert_shows_what_numpy_counts(tab, CORRECT, WRONG) == found[2], "it stays"
+
+
+def test_a_passing_mouse_shows_a_threshold_for_the_while(show):
+    tab = show(threshold_explorer(CORRECT, WRONG, start=0.4))
+    box = tab.locator(".explore svg").nth(1).bounding_box()
+    tab.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.2 * box["height"])
+    assert assert_shows_what_numpy_counts(tab, CORRECT, WRONG) > 0.5
+    tab.mouse.move(5, 5)
+    assert assert_shows_what_numpy_counts(tab, CORRECT, WRONG) == pytest.approx(0.4)
+
+
+def test_the_images_nearest_to_the_threshold_are_shown(show, tmp_path):
+    Image.fromarray(RNG.integers(0, 256, (8, 80, 3), dtype=np.uint8)).save(tmp_path / "row.png")
+    scores = RNG.permutation(np.linspace(0.21, 0.93, 10))
+    names = {"label": ["cat"] * 10, "predicted": ["cat", "dog"] * 5}
+    pictures = {"file": tmp_path / "row.png", "score": scores, **names}
+    tab = show(threshold_explorer(CORRECT, WRONG, start=0.4, pictures=pictures))
+    for position in ("30", "100", "170"):
+        tab.get_by_role("slider", name="Threshold").fill(position)
+        threshold = assert_shows_what_numpy_counts(tab, CORRECT, WRONG)
+        order = np.argsort(scores)
+        split = (scores < threshold).sum()
+        for list_, expected in enumerate((order[max(0, split - 4) : split], order[split:][:4])):
+            items = tab.locator(".explore-pictures ul").nth(list_).locator("li[data-picture]")
+            shown = items.evaluate_all("items => items.map(item => +item.dataset.picture)")
+            assert shown == expected.tolist()
+            words = ["cat, taken for dog ✗" if k % 2 else "cat ✓" for k in expected]
+            assert items.all_inner_texts() == words
+
+
+def test_the_explorer_of_the_chapter_counts_the_published_run(tab, html):
+    tab.goto((html / "book" / "chapters" / "04_mistakes.html").as_uri())
+    run = load_run("cifar10/densenet_bc_40_12/seed0")
+    test = run.features("test")
+    scores = run.density(100).score_samples(test.features) / test.features.shape[1]
+    correct, wrong = scores[test.correct], scores[~test.correct]
+    assert_shows_what_numpy_counts(tab, correct, wrong)
+    for position in ("20", "90"):
+        tab.get_by_role("slider", name="Threshold").fill(position)
+        assert_shows_what_numpy_counts(tab, correct, wrong)
+
+
+# --- for everybody -------------------------------------------------------------------------------
+
+FIGURES = {"threshold": lambda: threshold_explorer(CORRECT, WRONG)}
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_it_fits_a_telephone_and_axe_finds_no_serious_fault(kind, show):
+    tab = show(FIGURES[kind]())
+    tab.set_viewport_size({"width": 390, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    faults = Axe().run(tab).response["violations"]
+    assert [f["id"] for f in faults if f["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_without_scripts_words_stand_there_and_on_paper_nothing(kind, browser, show, tmp_path):
+    tab = show(FIGURES[kind]())
+    assert tab.get_by_text("moves where its script may run").count() == 0
+    tab.emulate_media(media="print")
+    assert not tab.locator(".explore").is_visible()
+    context = browser.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto((tmp_path / "figure.html").as_uri())
+    assert plain.get_by_text("moves where its script may run").is_visible()
+    context.close()
