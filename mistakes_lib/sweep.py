@@ -180,26 +180,34 @@ def load_grid(path):
     return Grid(notebook, lists)
 
 
-def load_sweep(path):
+def load_sweep(path, **parameters):
     """Read the numbers that a sweep has gathered.
 
     Args:
         path: a sweep's folder, or the name of one of the book's, such as "components".
+        parameters: of these cells alone, such as ``n_components=100``; there may be none.
 
     Returns:
         DataFrame as :meth:`Sweep.table` returns it.
 
     Raises:
         FileNotFoundError: no finished sweep there; the message lists the book's.
+        ValueError: it has no such parameter.
 
     Example:
-        >>> table = load_sweep("components")  # five fits for each number of Gaussians
-        >>> table.groupby(["metric", "n_components"]).size().unique()
+        >>> table = load_sweep("components", n_components=100)  # five fits
+        >>> table.groupby("metric").size().unique()
         array([5])
     """
     for folder in (Path(path), PUBLISHED_SWEEPS / path):
         if (folder / TABLE).is_file():
-            return pd.read_parquet(folder / TABLE)
+            table = pd.read_parquet(folder / TABLE)
+            known = [name for name in table if name not in ("metric", "value")]
+            for name, value in parameters.items():
+                if name not in known:
+                    raise ValueError(f"sweep {path} has no {name!r}: it has {', '.join(known)}")
+                table = table[table[name] == value]
+            return table
     known = ", ".join(sorted(file.parent.name for file in PUBLISHED_SWEEPS.glob(f"*/{TABLE}")))
     raise FileNotFoundError(
         f"no finished sweep {path}; the book has {known or 'none'}. "

@@ -50,6 +50,7 @@ from mistakes_lib import (
     risk_coverage,
     score_pairs,
     select_threshold,
+    threshold_explorer,
 )
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
@@ -83,7 +84,7 @@ Markdown(
 # ## Two histograms
 #
 # Each test feature has a {term}`log-likelihood` under the mixture {eq}`eq-gmm`. If mistakes are made on
-# unusual features, the two groups part (Fig. 2, bottom row).
+# unusual features, the two groups part (Fig. 2, bottom row; the paper's for CIFAR-10 is Fig. 6, left).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Overlaid histograms of feature log-likelihood for correct and incorrect test predictions"}}
 dimension = test.features.shape[1]
@@ -95,7 +96,17 @@ _ = plotting.likelihood_histograms(ax, groups)
 # %% [markdown]
 # ## Every method on the same inputs
 #
-# A detector orders inputs by trust; the failure is the positive class. The paper's Fig. 3 compares
+# ```{prf:definition} Detector
+# :label: def-detector
+#
+# A detector is a {term}`score` $s(X)$, higher for the more trustworthy, with a threshold $T$: it
+# flags $X$ if $s(X) < T$. The failure is the positive class, so that *recall* is the share of the
+# {term}`mistakes <mistake>` that are flagged, the *false positive rate* that of the correct
+# predictions, and *precision* the share of mistakes among what is flagged. Moving $T$ draws the
+# {term}`ROC curve` and the curve of precision against recall.
+# ```
+#
+# The paper's Fig. 3 compares
 # the mixture with calibrated and raw confidence ({cite}`hendrycks2017baseline`,
 # {cite}`guo2017calibration`), Fig. 5 with two methods that need labels ({cite}`lee2018simple`,
 # {cite}`zheng2018robust`). The others are what practitioners try today: nearest neighbors
@@ -118,6 +129,11 @@ _ = plotting.precision_recall_curves(right, pairs)
 table.round(3)
 
 # %% [markdown]
+# ```{margin} What is a bad AUPR?
+# A flag thrown at random is right as often as mistakes are frequent. So the floor of the AUPR is the
+# error rate, not one half, and two classifiers' AUPRs do not compare.
+# ```
+#
 # {term}`AUPR` has the failures as positive class; {term}`FPR95` is the share of correct predictions
 # that must be rejected to catch 95 % of the mistakes. *Low* and *high* bound the {term}`AUROC`.
 
@@ -128,6 +144,11 @@ _ = ax.set_xlim(0.4, 1)
 
 # %% [markdown]
 # ## Other densities of the same features
+#
+# ```{margin} A better fit, a worse detector?
+# A density earns its likelihood on *all* features, in *all* their dimensions. Only a few directions
+# decide the class. What a flexible model learns about the others is, for the detector, noise.
+# ```
 #
 # §4.1 compares the mixture with a {term}`VAE` and a {term}`MAF` on the same features. A density that
 # fits better need not detect better. Bits per dimension of the test features (smaller is a better
@@ -141,8 +162,16 @@ for name in (f"GMM-{n_components}", *deep):
 pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]]).round(3)
 
 # %% [markdown]
-# The VAE's likelihood is estimated by importance sampling, from above in bits. Missing from this
-# comparison, because this book has not trained it yet: the paper's PixelCNN on images.
+# ```{margin} Why from above?
+# The estimate $\hat p$ of the density is right on average, its logarithm is not: by Jensen's
+# inequality $\mathbb E \log \hat p \le \log \mathbb E \hat p = \log p$. Too few nats are too many
+# bits.
+# ```
+#
+# The VAE's likelihood is estimated by importance sampling ({cite}`burda2015importance`), from above in
+# bits. Missing from this comparison, because this book has not trained it yet: the paper's PixelCNN on
+# images ({cite}`salimans2017pixelcnn`), used for mistakes as {cite}`song2017pixeldefend` use it against
+# attacks.
 
 # %% tags=["hide-input"]
 Markdown("" if deep else f"Missing as well: {source.title} has neither VAE nor MAF yet.")
@@ -176,9 +205,8 @@ print(f"standard error over test images: {error:.4f}")
 # ```
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC against the number of mixture components, one line for mistakes and one for each out-of-distribution set, with the spread over five fits"}}
-swept = load_sweep("components")
 own = source.experiment
-swept = swept[(swept.data_set == own.data_set) & (swept.classifier == own.classifier)]
+swept = load_sweep("components", data_set=own.data_set, classifier=own.classifier)
 names = {"value": "AUROC", "n_components": "number of Gaussians K"}
 swept = swept[swept.metric.str.startswith("auroc.")].rename(columns=names)
 swept["detection of"] = swept.metric.str.removeprefix("auroc.").str.replace("_", " ")
@@ -208,11 +236,64 @@ print(f"flagged: {flagged.mean():.1%} of test inputs, among them {caught:.1%} of
 print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - test.accuracy:.1%})")
 
 # %% [markdown]
+# Move it: drag the line through the histograms or the point along the ROC curve, or take the slider
+# (arrow keys move it, too). The figure begins at the threshold chosen above. Far to the left, almost
+# nothing is flagged; to the right, the point climbs the curve, and each further mistake costs more
+# correct predictions.
+
+# %% tags=["hide-input"]
+threshold_explorer(
+    correct / dimension,
+    incorrect / dimension,
+    start=threshold.value / dimension,
+    unit="log-likelihood (nats per dimension)",
+)
+
+# %% [markdown]
+# ```{exercise}
+# :label: ex-price
+#
+# Which threshold catches nine mistakes of ten, and what does it cost? Find it with the figure, then
+# compute it.
+# ```
+#
+# ```{solution-start} ex-price
+# :class: dropdown
+# ```
+
+# %%
+nine_of_ten = np.quantile(incorrect / dimension, 0.9)
+alarms = (correct / dimension < nine_of_ten).mean()
+print(f"below {nine_of_ten:.3f} nats per dimension; {alarms:.1%} of the correct are flagged, too")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ### A threshold with a guarantee
 #
-# `conformal_threshold` promises that a *correct* prediction is flagged at most in a given share of
-# cases, whatever the score. Is the promise kept? Split the correct test predictions at random: one
-# half calibrates, the other counts false alarms; and count the mistakes that are caught.
+# ```{margin} On average over what?
+# Over calibration sets. Given one, the share that its threshold flags scatters around the promise as a
+# $\mathrm{Beta}(k, n + 1 - k)$ variable does, little if $n$ is large.
+# ```
+#
+# ```{prf:theorem} Conformal threshold
+# :label: thm-conformal
+#
+# Let $s_{(1)} \le \dots \le s_{(n)}$ be the scores of $n$ correct predictions that the score was not
+# fitted to, and $k = \lfloor \alpha (n + 1) \rfloor \ge 1$. A further correct prediction, exchangeable
+# with these, has a score below $s_{(k)}$ with a probability of at most $\alpha$
+# ({cite}`vovk2005algorithmic`, {cite}`bates2021testing`).
+# ```
+#
+# ```{prf:proof}
+# Among all $n + 1$ scores the new one has each rank with the same chance, $1/(n+1)$ (ties broken at
+# random). It lies below $s_{(k)}$ only if its rank is at most $k$: a chance of
+# $k/(n+1) \le \alpha$.
+# ```
+#
+# `conformal_threshold` returns $s_{(k)}$. Is the promise kept? Split the correct test predictions at
+# random: one half calibrates, the other counts false alarms; and count the mistakes that are caught.
 
 # %%
 scores, rng = scorer.score(test), np.random.default_rng(seed)

@@ -109,6 +109,11 @@ def test_killed_it_goes_on_where_it_was(tmp_path):
 def test_a_sweep_is_read_again(interrupted):
     _, folder, sweep = interrupted
     pd.testing.assert_frame_equal(load_sweep(folder / "out"), sweep.table())
+    own = load_sweep(folder / "out", a=1, seed=0).set_index("metric").value
+    assert own.to_dict() == {"t.product": 10.0, "t.half.of": 0.5}
+    assert load_sweep(folder / "out", a=17).empty
+    with pytest.raises(ValueError, match="has no 'metric': it has a, seed"):
+        load_sweep(folder / "out", metric="t.product")
     with pytest.raises(FileNotFoundError, match="no finished sweep none; the book has "):
         load_sweep("none")
 

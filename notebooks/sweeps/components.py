@@ -15,7 +15,7 @@
 # # One fit of the mixture, judged
 #
 # `components.yml` sweeps over this notebook: one mixture is fitted to the training features, and
-# its log-likelihood is judged as a detector of test mistakes and of out-of-distribution inputs.
+# its log-likelihood is judged as a detector of test mistakes, out-of-distribution inputs and attacks.
 
 # %% tags=["parameters"]
 run = None  # folder or name of a run; None: the one named by the next two
@@ -39,6 +39,14 @@ for name in source.ood_sets:
     pairs |= score_pairs({name: scorer}, test, source.ood(name))
 auroc = auroc_table(pairs).AUROC.to_dict()
 
+# %%
+clean, attacks = test[source.attacked], {}
+for name in source.experiment.attacks:
+    for level in source.eps_levels:
+        attacked = source.attack(name, level / 255)
+        attacks |= score_pairs({f"{name}, {level}/255": scorer}, clean, attacked)
+attack = auroc_table(attacks).AUROC.to_dict()
+
 # %% tags=["evidence"]
 nats = np.concatenate(pairs["mistakes"]).mean() / test.features.shape[1]
-print(as_evidence({"auroc": auroc, "fit": {"nats_per_dimension": nats}}))
+print(as_evidence({"auroc": auroc, "attack": attack, "fit": {"nats_per_dimension": nats}}))
