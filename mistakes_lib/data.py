@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
-from torchvision import datasets
 
 from mistakes_lib.image_files import SPLIT_SEED, list_files, read_image, split_files
 from mistakes_lib.progress import progress_bar
@@ -149,6 +148,13 @@ def load_dataset(name, split="test", *, root=None, download=True, size=None, pro
 # --- torchvision's data sets -------------------------------------------------------------------
 
 
+def _torchvision(name):
+    """A data set's class, imported only where it is needed: it takes longer than all the rest."""
+    from torchvision import datasets
+
+    return getattr(datasets, name)
+
+
 def _downloaded(make, root, download, what):
     """Call a torchvision data set's constructor; turn its failures into one clear error."""
     try:
@@ -163,7 +169,7 @@ def _downloaded(make, root, download, what):
 
 
 def _cifar(split, *, name, root, download, progress):
-    dataset_class = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    dataset_class = _torchvision(name.upper())
     originals = root / dataset_class.base_folder
     if name == "cifar10" and not originals.is_dir() and (root / "train" / "airplane").is_dir():
         return _cifar10_jpeg(split, root, progress)
@@ -182,7 +188,7 @@ def _cifar10_jpeg(split, root, progress):
 
 
 def _svhn(split, *, name, root, download, progress):
-    make = partial(datasets.SVHN, split="test" if split == "test" else "train")
+    make = partial(_torchvision("SVHN"), split="test" if split == "test" else "train")
     dataset = _downloaded(make, root, download, "SVHN")
     classes = tuple(str(digit) for digit in range(10))
     return _held_out(dataset.data, dataset.labels, split, classes, name, "SVHN")
@@ -195,7 +201,7 @@ def _fashion_mnist(split, *, name, root, download, progress):
         images = _read_sheet(sheet, edge=28)
         description = "Fashion-MNIST (900 test images, without labels)"
         return _only_test(_from_gray(images), None, (), split, name, description)
-    make = partial(datasets.FashionMNIST, train=split != "test")
+    make = partial(_torchvision("FashionMNIST"), train=split != "test")
     dataset = _downloaded(make, root, download, "Fashion-MNIST")
     images = _from_gray(dataset.data.numpy())
     return _held_out(images, dataset.targets, split, tuple(dataset.classes), name, "Fashion-MNIST")

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from sklearn.model_selection import train_test_split
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
 
 from mistakes_lib.suggestions import did_you_mean
 
@@ -84,6 +82,9 @@ class Preprocessing:
 
     def __call__(self, image):
         """Pixels uint8 (3, crop, crop), a tensor, of an RGB image of PIL."""
+        from torchvision.transforms import InterpolationMode  # takes seconds to import
+        from torchvision.transforms import functional as transforms
+
         mode = InterpolationMode(self.interpolation)
         image = transforms.resize(image, [self.resize], interpolation=mode, antialias=True)
         return transforms.pil_to_tensor(transforms.center_crop(image, [self.crop]))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision import models
 
 from mistakes_lib.classifiers import FeatureClassifier
 from mistakes_lib.image_files import Preprocessing
@@ -174,6 +173,8 @@ def _read_torch(path):
 
 def _torchvision(name, num_classes, weights):
     """A network of torchvision, its usual preprocessing, and the classes of its own weights."""
+    from torchvision import models  # takes seconds to import
+
     own = name.partition(":")[2]
     known = models.list_models(module=models)
     if own not in known:

@@ -47,3 +47,9 @@ def test_importing_the_package_loads_no_network_library():
 def test_drawing_a_figure_loads_no_network_library():
     check = "import sys; from mistakes_lib import plotting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_importing_every_name_loads_neither_torchvision_nor_the_compiler():
+    check = "import sys, mistakes_lib; [getattr(mistakes_lib, n) for n in mistakes_lib.__all__]"
+    check += "; sys.exit(bool({'torchvision', 'torch._dynamo'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
