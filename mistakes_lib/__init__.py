@@ -41,7 +41,7 @@ _HOMES = {
     "features": ("FeatureSet", "extract_features"),
     "folder_features": ("FolderFeatures", "features_of_folders"),
     "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
-    "interactive": ("InteractiveFigure", "threshold_explorer"),
+    "interactive": ("InteractiveFigure", "mixture_explorer", "threshold_explorer"),
     "model_report": ("report_on_model",),
     "networks": ("Network", "load_network", "load_weights"),
     "purification": (

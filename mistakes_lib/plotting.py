@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -11,6 +12,7 @@ __all__ = [
     "bars_with_intervals",
     "image_columns",
     "likelihood_histograms",
+    "mixture_in_plane",
     "new_figure",
     "precision_recall_curves",
     "purification_heatmap",
@@ -170,6 +172,29 @@ def bars_with_intervals(ax, table, *, value="AUROC", low="low", high="high", cha
     ax.axvline(chance, color="0.4", linewidth=0.8, linestyle="--")
     ax.text(chance, 1.01, "chance", transform=ax.get_xaxis_transform(), ha="center", fontsize=8)
     ax.set(xlabel=value, xlim=(0, 1))
+    return ax
+
+
+def mixture_in_plane(ax, groups, means, variances):
+    """Points in the plane, and the components of a diagonal mixture as ellipses of two deviations.
+
+    Args:
+        ax: Axes to draw on.
+        groups: dict of legend label → points (n, 2).
+        means: of the components, (k, 2).
+        variances: of the components, (k, 2).
+
+    Returns:
+        The Axes.
+    """
+    for colour, marker, (label, points) in zip(PALETTE, "osv^DPX*<>", groups.items(), strict=False):
+        style = {"color": colour, "marker": marker, "alpha": 0.6, "linewidth": 0}
+        ax.scatter(*np.transpose(points), s=14, label=label, **style)
+    for number, (mean, variance) in enumerate(zip(means, variances, strict=True), start=1):
+        width, height = 4 * np.sqrt(variance)
+        ax.add_patch(Ellipse(mean, width, height, fill=False, linewidth=1.6))
+        ax.annotate(str(number), mean, ha="center", va="center", fontweight="bold")
+    ax.legend(frameon=False, **BESIDE)
     return ax
 
 

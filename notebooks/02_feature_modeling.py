@@ -32,10 +32,11 @@ confidence = 0.95  # of intervals and tests
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.mixture import GaussianMixture
 
-from mistakes_lib import DiagonalGMM, load_run, plotting
+from mistakes_lib import DiagonalGMM, load_run, mixture_explorer, plotting
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
@@ -117,6 +118,47 @@ Markdown(
 mixture = DiagonalGMM(n_components=10, random_state=seed).fit(train.features[:5000])
 print(f"log-likelihood {mixture.score(test.features):.1f} nats")
 print(f"that is {mixture.bits_per_dim(test.features).mean():.2f} bits per dimension")
+
+# %% [markdown]
+# ## EM in a plane
+#
+# Nobody sees {prf:ref}`alg-em` at work in all dimensions; in two, one does. Take test features of
+# three classes, project them on the two directions in which they vary most, and start with a
+# Gaussian at each of three of them.
+
+# %%
+three = np.random.default_rng(seed).permutation(np.flatnonzero(test.labels < 3))[:300]
+pca = PCA(2)
+plane = pca.fit_transform(test.features[three].astype(np.float64))  # (300, 2)
+guess = {
+    "weights_init": np.full(3, 1 / 3),
+    "means_init": plane[:3],
+    "precisions_init": np.tile(1 / plane.var(axis=0), (3, 1)),
+}
+flat = DiagonalGMM(3, **guess).fit(plane)
+print(f"the plane keeps {pca.explained_variance_ratio_.sum():.0%} of the variance")
+print(f"{flat.n_iter_} steps lead to a log-likelihood of {flat.score(plane):.3f} nats per point")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Projected test features of three classes, with the ellipses of the three Gaussians that EM has found"}}
+figure, ax = plotting.new_figure(width=6)
+groups = {source.classes[c]: plane[test.labels[three] == c] for c in range(3)}
+plotting.mixture_in_plane(ax, groups, flat.means_, flat.covariances_)
+_ = ax.set(xlabel="first principal component", ylabel="second principal component")
+
+# %% [markdown]
+# The colours are the classes, which EM never saw. Now do it yourself, without them: a point has the
+# colour of its most responsible component, pale where it is shared. Take one step after the other;
+# the likelihood never falls. Then drag the centres (or move them by the arrow keys) to where EM has
+# a hard time, all into one cloud, say, and let it run: does it end on the same hill? More Gaussians
+# climb higher; are they more than pieces of classes?
+
+# %% tags=["hide-input"]
+mixture_explorer(
+    plane,
+    plane[:6],
+    n_components=3,
+    names=("first principal component", "second principal component"),
+)
 
 # %% [markdown]
 # ## The same optimum as scikit-learn's

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from mistakes_lib.interactive import InteractiveFigure, threshold_explorer
+from mistakes_lib.interactive import InteractiveFigure, mixture_explorer, threshold_explorer
 
 RNG = np.random.default_rng(0)
 CORRECT, WRONG = RNG.normal(0.7, 0.2, size=900), RNG.normal(0.5, 0.2, size=130)
@@ -118,3 +118,34 @@ def test_bad_pictures_are_refused(pictures, tmp_path):
     del pictures["label"]
     with pytest.raises(ValueError, match="pictures lacks label"):
         threshold_explorer(CORRECT, WRONG, pictures=pictures)
+
+
+# --- the mixture explorer ------------------------------------------------------------------------
+
+POINTS = 1000 * RNG.normal(size=(50, 2))
+
+
+def test_points_reach_the_page_with_four_digits_of_their_range():
+    for scale in (1e-4, 1, 1e3):
+        data = embedded(mixture_explorer(scale * POINTS, scale * POINTS[:4], n_components=2))
+        assert np.abs(data["points"] - scale * POINTS).max() <= 1e-3 * np.ptp(scale * POINTS)
+        assert data["means"] == data["points"][:4] and data["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("points", "means", "options", "complaint"),
+    [
+        (POINTS[:, :1], POINTS[:2], {}, "points has 1 columns, but 2 were expected"),
+        (POINTS, np.full((2, 2), np.nan), {}, "means has a NaN or an infinity in 2 of 2 rows"),
+        (POINTS, POINTS[:7], {}, "means has 7 centres, but there are colours for 6"),
+        (POINTS, POINTS[:3], {"n_components": 4}, "n_components must be 1…3, as means has, got 4"),
+        (POINTS, POINTS[:3], {"n_components": 1.5}, "n_components must be 1…3"),
+        ([[0, 1], [0, 2]], [[0, 1]], {}, "points lie on one line"),
+        (POINTS, POINTS[:3], {"tol": 0}, "tol must be a number above 0"),
+        (POINTS, POINTS[:3], {"reg_covar": -1}, "reg_covar must be a number above 0"),
+        (POINTS, POINTS[:3], {"max_iter": 0}, "max_iter must be a number above 0"),
+    ],
+)
+def test_a_bad_mixture_is_refused(points, means, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        mixture_explorer(points, means, **options)

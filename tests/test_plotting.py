@@ -91,6 +91,18 @@ def test_bars_stand_in_order_with_their_intervals(ax):
     ]
 
 
+def test_ellipses_of_a_mixture_span_two_deviations_on_each_side(ax):
+    groups = {"cats": RNG.normal(size=(5, 2)), "dogs": RNG.normal(size=(3, 2))}
+    means, variances = [[0.0, 1.0], [2.0, 3.0]], [[1.0, 4.0], [0.25, 1.0]]
+    assert plotting.mixture_in_plane(ax, groups, means, variances) is ax
+    assert legend(ax) == ["cats", "dogs"]
+    for drawn, points in zip(ax.collections, groups.values(), strict=True):
+        np.testing.assert_array_equal(drawn.get_offsets(), points)
+    found = [(list(e.center), e.width, e.height) for e in ax.patches]
+    assert found == [([0, 1], 4, 8), ([2, 3], 2, 4)]
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+
+
 def test_image_columns_show_the_pixels():
     images = RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8)
     figure = plotting.image_columns({"left": images, "right (twice)": images}, ("cat", "dog"))

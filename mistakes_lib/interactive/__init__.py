@@ -6,6 +6,7 @@ same data give the same bytes.
 """
 
 from mistakes_lib.interactive.figure import InteractiveFigure
+from mistakes_lib.interactive.mixture import mixture_explorer
 from mistakes_lib.interactive.threshold import threshold_explorer
 
-__all__ = ["InteractiveFigure", "threshold_explorer"]
+__all__ = ["InteractiveFigure", "mixture_explorer", "threshold_explorer"]

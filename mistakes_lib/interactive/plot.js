@@ -35,18 +35,20 @@ function ticks(low, high, count = 5) {
 
 // An SVG with axes; `x` and `y` turn data into its units, `at` turns a pointer's place into data.
 function plot(parent, { label, role, xs, ys, xLabel, yLabel, width = 360, height = 270 }) {
-  const [left, right, top, bottom] = [46, 14, 10, 42];
+  const [acrossTicks, upTicks] = [ticks(...xs), ticks(...ys)];
+  const left = 25 + 7 * Math.max(...upTicks.map(({ text }) => text.length));
+  const [right, top, bottom] = [14, 10, 42];
   const svg = element(parent, "svg", { viewBox: `0 0 ${width} ${height}`, role });
   svg.setAttribute("aria-label", label);
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (width - left - right);
   const y = (value) => height - bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (height - top - bottom);
   const axes = element(svg, "g", { class: "explore-axes", "aria-hidden": "true" });
   const [floor, wall] = [height - bottom, left];
-  for (const { value, text } of ticks(...xs)) {
+  for (const { value, text } of acrossTicks) {
     element(axes, "path", { d: `M${x(value)} ${top}V${floor + 4}` });
     element(axes, "text", { x: x(value), y: floor + 16, "text-anchor": "middle" }, text);
   }
-  for (const { value, text } of ticks(...ys)) {
+  for (const { value, text } of upTicks) {
     element(axes, "path", { d: `M${wall - 4} ${y(value)}H${width - right}` });
     element(axes, "text", { x: wall - 7, y: y(value) + 4, "text-anchor": "end" }, text);
   }
@@ -65,3 +67,18 @@ function plot(parent, { label, role, xs, ys, xLabel, yLabel, width = 360, height
 }
 
 const line = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
+
+// A table; returns the cells of each row, by the row's key.
+function table(parent, caption, columns, rows) {
+  const node = element(parent, "table");
+  element(node, "caption", {}, caption);
+  const head = element(element(node, "thead"), "tr");
+  element(head, "td");
+  for (const column of columns) element(head, "th", { scope: "col" }, column);
+  const body = element(node, "tbody");
+  return Object.fromEntries(Object.entries(rows).map(([key, name]) => {
+    const row = element(body, "tr", { "data-row": key });
+    element(row, "th", { scope: "row" }, name);
+    return [key, columns.map(() => element(row, "td"))];
+  }));
+}

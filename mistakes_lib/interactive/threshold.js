@@ -58,10 +58,10 @@ function explore(figure, data) {
   const value = element(control, "output");
 
   const scroll = element(figure, "div", { class: "explore-tables" });
-  const cells = {};
-  table(scroll, "Predictions", ["flagged", "kept"], { correct: "correct", wrong: "wrong" }, cells);
+  const groups = { correct: "correct", wrong: "wrong" };
+  const counts = table(scroll, "Predictions", ["flagged", "kept"], groups);
   const names = { tpr: "true positive rate", fpr: "false positive rate", precision: "precision" };
-  table(scroll, "Rates", ["value"], names, cells);
+  const shares = table(scroll, "Rates", ["value"], names);
   const gallery = pictures && strip(figure, pictures);
 
   function show(i) {
@@ -70,13 +70,13 @@ function explore(figure, data) {
     value.textContent = text;
     slider.setAttribute("aria-valuetext", `${text} ${unit}`);
     for (const [name, { flagged, count }] of Object.entries({ correct, wrong })) {
-      cells[`${name} flagged`].textContent = flagged[i];
-      cells[`${name} kept`].textContent = count - flagged[i];
+      counts[name][0].textContent = flagged[i];
+      counts[name][1].textContent = count - flagged[i];
     }
-    cells["tpr value"].textContent = percent(wrong.flagged[i], wrong.count);
-    cells["fpr value"].textContent = percent(correct.flagged[i], correct.count);
+    shares.tpr[0].textContent = percent(wrong.flagged[i], wrong.count);
+    shares.fpr[0].textContent = percent(correct.flagged[i], correct.count);
     const all = wrong.flagged[i] + correct.flagged[i];
-    cells["precision value"].textContent = percent(wrong.flagged[i], all);
+    shares.precision[0].textContent = percent(wrong.flagged[i], all);
     const [left, x] = [histogram.x(threshold(0)), histogram.x(at)];
     const { top, floor } = histogram;
     change(cut, { d: `M${x} ${top}V${floor}` });
@@ -121,21 +121,6 @@ function explore(figure, data) {
   }
 
   choose(chosen);
-}
-
-// A table whose cells are found in `cells` by "row column".
-function table(parent, caption, columns, rows, cells) {
-  const node = element(parent, "table");
-  element(node, "caption", {}, caption);
-  const head = element(element(node, "thead"), "tr");
-  element(head, "td");
-  for (const column of columns) element(head, "th", { scope: "col" }, column);
-  const body = element(node, "tbody");
-  for (const [key, name] of Object.entries(rows)) {
-    const row = element(body, "tr", { "data-row": key });
-    element(row, "th", { scope: "row" }, name);
-    for (const column of columns) cells[`${key} ${column}`] = element(row, "td");
-  }
 }
 
 // The images nearest to a threshold, on both sides of it.

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from sklearn.mixture import GaussianMixture
 
-from mistakes_lib.interactive import threshold_explorer
+from mistakes_lib.interactive import mixture_explorer, threshold_explorer
 from mistakes_lib.runs import load_run
 
 RNG = np.random.default_rng(0)
@@ -45,7 +46,7 @@ def number(text):
 
 
 def cells(tab, row):
-    return tab.locator(f".explore tr[data-row={row}] td").all_text_contents()
+    return tab.locator(f'.explore tr[data-row="{row}"] td').all_text_contents()
 
 
 # --- the threshold explorer ----------------------------------------------------------------------
@@ -143,9 +144,129 @@ def test_the_explorer_of_the_chapter_counts_the_published_run(tab, html):
         assert_shows_what_numpy_counts(tab, correct, wrong)
 
 
+# --- the mixture explorer ------------------------------------------------------------------------
+
+CENTRES = np.array([[-1.0, 0.5], [2.0, -1.0], [0.5, 2.0]])
+POINTS = np.concatenate([c + 0.7 * RNG.normal(size=(60, 2)) for c in CENTRES]).round(3)
+START = POINTS[:4]
+
+
+def reference(means, *, steps):
+    """scikit-learn's mixture after so many steps from these centres; None: when converged."""
+    size = len(means)
+    mixture = GaussianMixture(
+        size,
+        covariance_type="diag",
+        tol=1e-3 if steps is None else 0,
+        max_iter=100 if steps is None else max(1, steps),
+        weights_init=np.full(size, 1 / size),
+        means_init=means,
+        precisions_init=np.tile(1 / POINTS.var(axis=0), (size, 1)),
+    ).fit(POINTS)
+    if steps == 0:
+        mixture.weights_, mixture.means_ = mixture.weights_init, mixture.means_init
+        mixture.covariances_ = 1 / mixture.precisions_init
+        mixture.precisions_cholesky_ = np.sqrt(mixture.precisions_init)
+    return mixture
+
+
+def assert_shows(tab, mixture, *, steps, converged=False):
+    said = tab.locator(".explore-status").inner_text()
+    how = f"EM step {steps}{', converged' if converged else ''}: log-likelihood "
+    assert said.startswith(how), said
+    likelihood = number(said.removeprefix(how).removesuffix(" nats per point"))
+    assert likelihood == pytest.approx(mixture.score(POINTS), abs=0.51e-4)
+    for k, mean in enumerate(mixture.means_):
+        expected = [mixture.weights_[k], *mean, *np.sqrt(mixture.covariances_[k])]
+        assert [number(text) for text in cells(tab, k)] == pytest.approx(expected, abs=0.51e-3)
+    owners = tab.locator(".explore svg").first.locator("g[aria-hidden] circle")
+    fills = owners.evaluate_all("dots => dots.map(dot => dot.style.fill)")
+    shares = mixture.predict_proba(POINTS)
+    first, second = np.sort(np.c_[shares, np.zeros(len(POINTS))], axis=1).T[[-1, -2]]
+    clear = first - second > 1e-6
+    colours = np.array([f"var(--explore-{k + 1})" for k in shares.argmax(axis=1)])
+    assert np.array(fills)[clear].tolist() == colours[clear].tolist()
+
+
+def explorer():
+    return mixture_explorer(POINTS, START, n_components=3)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_button_takes_scikit_learn_s_steps(show):
+    tab = show(explorer())
+    for steps in (0, 1, 2, 3):
+        assert_shows(tab, reference(START[:3], steps=steps), steps=steps)
+        tab.get_by_role("button", name="One EM step").click()
+    tab.get_by_role("button", name="Start again").click()
+    assert_shows(tab, reference(START[:3], steps=0), steps=0)
+
+
+def test_it_runs_until_scikit_learn_would_stop(show):
+    tab = show(explorer())
+    tab.get_by_role("button", name="Run EM").click()
+    mixture = reference(START[:3], steps=None)
+    assert_shows(tab, mixture, steps=mixture.n_iter_, converged=True)
+
+
+def test_steps_are_animated_where_motion_is_welcome(tab, show):
+    tab.clock.install()
+    show(explorer())
+    tab.emulate_media(reduced_motion="no-preference")
+    tab.get_by_role("button", name="Run EM").click()
+    for steps in (0, 1, 2):
+        assert tab.locator(".explore-status").inner_text().startswith(f"EM step {steps}:")
+        tab.clock.run_for(400)
+    tab.get_by_role("button", name="Pause").click()
+    tab.clock.run_for(2000)
+    assert tab.locator(".explore-status").inner_text().startswith("EM step 3:")
+    assert tab.get_by_role("button", name="Run EM").is_visible()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_dragged_centre_is_where_em_starts(show):
+    tab = show(explorer())
+    tab.get_by_role("button", name="One EM step").click()
+    before = [[number(text) for text in cells(tab, k)[1:3]] for k in range(3)]
+    handle = tab.get_by_role("slider", name="Centre 2")
+    box = handle.locator("circle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x - 60, y - 40, steps=3)
+    tab.mouse.up()
+    means = np.array([[number(text) for text in cells(tab, k)[1:3]] for k in range(3)])
+    assert means[1, 0] < before[1][0] - 0.3 and means[1, 1] > before[1][1] + 0.3
+    np.testing.assert_array_equal(means[[0, 2]], np.array(before)[[0, 2]])
+    tab.get_by_role("button", name="Start again").click()
+    assert_shows(tab, reference(START[:3], steps=0), steps=0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_arrow_keys_move_a_centre_and_the_likelihood_with_it(show):
+    tab = show(explorer())
+    tab.get_by_role("slider", name="Centre 1").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "Shift+ArrowLeft", "ArrowDown"):
+        tab.keyboard.press(key)
+    means = np.array([[number(text) for text in cells(tab, k)[1:3]] for k in range(3)])
+    assert means[0, 0] < START[0, 0] and means[0, 1] == pytest.approx(START[0, 1], abs=0.002)
+    assert_shows(tab, reference(means, steps=0), steps=0)
+    tab.get_by_role("button", name="One EM step").click()
+    assert_shows(tab, reference(means, steps=1), steps=1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_number_of_components_is_chosen(show):
+    tab = show(explorer())
+    for size in ("1", "4"):
+        tab.get_by_role("slider", name="Gaussians").fill(size)
+        assert_shows(tab, reference(START[: int(size)], steps=0), steps=0)
+        assert tab.get_by_role("slider", name="Centre").count() == int(size)
+
+
 # --- for everybody -------------------------------------------------------------------------------
 
-FIGURES = {"threshold": lambda: threshold_explorer(CORRECT, WRONG)}
+FIGURES = {"threshold": lambda: threshold_explorer(CORRECT, WRONG), "mixture": explorer}
 
 
 @pytest.mark.parametrize("kind", FIGURES)
