@@ -17,13 +17,16 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book notebooks test benchmarks format lock clean
+.PHONY: help setup book pdf notebooks test benchmarks format lock clean
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 book: $(INSTALLED)  ## execute the chapters and publish the book; PARAMETERS=quick|published|paper
 	@$(BIN)/python book/build.py book --parameters "$(PARAMETERS)"
+
+pdf: $(INSTALLED)  ## print the committed book to _build/mistakes.pdf (needs Chromium or Chrome)
+	@$(BIN)/python book/build.py pdf
 
 test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, published pages
 	$(BIN)/ruff check .

@@ -48,6 +48,9 @@ from mistakes_lib.cli import app as mistakes
 from mistakes_lib.experiment import load_experiments
 from mistakes_lib.runs import make_run
 
+sys.path.insert(0, str(Path(__file__).parent))  # as where this file is run, so where imported
+from printing import BROWSERS, find_browser, one_document, print_pdf
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = NOTEBOOKS / "parameters"
@@ -63,6 +66,7 @@ rule, stated below, compares it with numbers. `mistakes claims` does it again; c
 
 """
 BUILD = ROOT / "_build"
+PDF = BUILD / "mistakes.pdf"
 COMMAND_LINE = ROOT / "book" / "reference" / "command_line.md"
 COMMAND_LINE_HEAD = """# Command line
 
@@ -73,6 +77,16 @@ What the help of each command says; `mistakes --help` lists them, and `mistakes
 FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
 FRONT_PAGE_COUNTS = ROOT / "book" / "_static" / "verdicts.txt"
 PUBLISHED = "published"
+
+# The first code of a notebook whose repository has an address; pages do not show it.
+COLAB_CELL = '''\
+# On Colab, which fetches this notebook alone: the rest of the book, and what it needs.
+import importlib.util
+
+if importlib.util.find_spec("mistakes_lib") is None:
+    !git clone --quiet --depth 1 --branch {branch} {url} book
+    %cd -q book
+    %pip install --quiet --editable ".[report,cluster]"'''
 
 NOTEBOOK_METADATA = {
     "jupytext": {"formats": "ipynb,py:percent"},
@@ -103,8 +117,18 @@ def sweep_sources():
     return sorted((NOTEBOOKS / "sweeps").glob("*.py"))
 
 
-def read_source(source):
-    """Read a py:percent source as a notebook whose bytes depend on the source alone.
+def load_repository():
+    """Return what _config.yml says of the repository: ``url``, perhaps empty, and ``branch``."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+
+
+def read_source(source, repository=None):
+    """Read a py:percent source as a notebook whose bytes depend on the arguments alone.
+
+    Args:
+        source: path of the source.
+        repository: its ``url`` and ``branch``; with a ``url`` the notebook begins with what Colab
+            needs.
 
     Raises:
         BuildError: the header is not closed, and would be the first thing on the page.
@@ -114,6 +138,10 @@ def read_source(source):
         raise BuildError(f"{source.name}: the header lacks its closing line `# ---`.")
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    if repository and repository["url"]:
+        cell = nbformat.v4.new_code_cell(COLAB_CELL.format_map(repository))
+        cell.metadata["tags"] = ["remove-cell"]
+        notebook.cells.insert(1, cell)  # after the title
     return with_stable_ids(notebook)
 
 
@@ -134,10 +162,10 @@ def as_text(notebook):
 
 def write_notebooks(sources=None):
     """Write the .ipynb beside each source, return their paths; an unchanged one is not touched."""
-    notebooks = []
+    notebooks, repository = [], load_repository()
     for source in chapter_sources() if sources is None else sources:
         path = source.with_suffix(".ipynb")
-        text = as_text(read_source(source))
+        text = as_text(read_source(source, repository))
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
         notebooks.append(path)
@@ -389,7 +417,7 @@ def stage(name):
     shutil.copytree(
         ROOT / "book",
         folder / "book",
-        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "build.py"),
+        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "build.py", "printing.py"),
     )
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / file, folder)
@@ -424,7 +452,25 @@ def publish(root=ROOT, output=None):
     missing = [page for page in pages(root) if not (html / f"{page}.html").is_file()]
     if missing:
         raise BuildError(f"Jupyter Book did not write {', '.join(missing)} to {html}.")
+    for source in chapter_sources():  # for the button beside that of the notebook
+        shutil.copy(source, html / "_sources" / CHAPTERS.relative_to(ROOT))
     return html
+
+
+def publish_pdf(html, destination):
+    """Print the published pages in the folder ``html`` to one PDF.
+
+    Raises:
+        BuildError: there is no browser that could.
+    """
+    browser = find_browser()
+    if browser is None:
+        raise BuildError(f"The PDF needs a browser on the path: {' or '.join(BROWSERS)}.")
+    document = destination.with_suffix(".html")
+    text = one_document(html, ROOT / "_toc.yml", ROOT / "_config.yml")
+    document.write_text(text, encoding="utf-8")
+    print_pdf(document, destination, browser)
+    document.unlink()
 
 
 # --- Commands -----------------------------------------------------------------------------------
@@ -461,6 +507,16 @@ def book(
     print("Publishing…", flush=True)
     index = publish(root) / "index.html"
     print(f"\nThe book, on {parameters} parameters, is published. Open it in a browser:\n  {index}")
+
+
+@app.command()
+def pdf():
+    """Publish the committed chapters, and print all pages to one PDF."""
+    print("Publishing…", flush=True)
+    html = publish()
+    print("Printing…", flush=True)
+    publish_pdf(html, PDF)
+    print(f"\nThe book as a PDF:\n  {PDF}")
 
 
 def main():

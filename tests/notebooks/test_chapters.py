@@ -1,5 +1,6 @@
 """The chapters: their notebooks agree with their sources, and they run on quick parameters."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from book.build import (
     CHAPTERS,
     NOTEBOOKS,
     PARAMETERS,
+    ROOT,
     as_text,
     chapter_sources,
     choose_parameters,
     declared_parameters,
     execute,
     load_parameters,
+    load_repository,
     parameters_file,
     read_source,
     sweep_sources,
@@ -44,7 +47,8 @@ def declared():
 def test_notebook_is_what_its_source_says(source):
     notebook = source.with_suffix(".ipynb")
     assert notebook.is_file(), "run `make notebooks`"
-    assert notebook.read_text(encoding="utf-8") == as_text(read_source(source)), (
+    text = as_text(read_source(source, load_repository()))
+    assert notebook.read_text(encoding="utf-8") == text, (
         f"{notebook.name} and {source.name} disagree: edit the .py file, then run `make notebooks`"
     )
 
@@ -62,36 +66,78 @@ def test_every_parameter_is_explained(source):
         assert "# " in line, f"{source.name}: {line!r} lacks a comment with meaning and unit"
 
 
-# Decimals that prose may type: the paper's own, and levels that are chosen, not found.
+# Decimals and percentages that prose may type: the paper's own, and levels that are chosen, not
+# found. The paper itself does not lie in the repository.
 PRINTED = {
     "0.1",  # ε of its Fig. 1
     "1.9",  # p = 1.9e-13, §4.1
     "72.76",  # accuracy of its DenseNet, §4.1
+    "72.76 %",
     "0.76",  # AUROCs of Fig. 4
     "1.00",
     "0.6",  # largest gain of purification, Appendix B
 }
-CHOSEN = {"0.05", "0.9"}  # what a p-value and a confidence are compared with
+CHOSEN = {
+    "0.05",  # what a p-value is compared with
+    "0.9",  # what a confidence is compared with
+    "1 %",  # false alarms
+    "5 %",
+    "80 %",  # confidence in the glossary's example
+    "95 %",  # recall of FPR95
+}
+PAGES = [ROOT / "book" / f"{name}.md" for name in ("intro", "teaching", "glossary")]
 
 
-def typed_decimals(prose):
-    """Decimal numbers in Markdown that are neither code nor the number of a section."""
-    prose = re.sub(r"^```\w+\n.*?^```$|`[^`\n]*`", "", prose, flags=re.DOTALL | re.MULTILINE)
-    return set(re.findall(r"(?<![§.\d])\d+\.\d+(?!\.?\d)", prose))
+def typed_numbers(prose):
+    """Decimals and percentages in Markdown that are neither code nor the number of a section."""
+    prose = re.sub(r"^ *```\w+\n.*?^ *```$|`[^`\n]*`", "", prose, flags=re.DOTALL | re.MULTILINE)
+    decimals = re.findall(r"(?<![§.\d])\d+\.\d+(?!\.?\d)", prose)
+    percentages = re.findall(r"(?<![.\d])(\d+(?:\.\d+)?)[ \u00a0]?(?:\\?%|percent\b)", prose)
+    return {*decimals, *(f"{number} %" for number in percentages)}
 
 
-def test_typed_decimals_are_found():
+def displayed_strings(code):
+    """What is typed in the strings of a cell that displays Markdown; values and formats are not."""
+    tree = ast.parse(code)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    if not any(getattr(call.func, "id", None) == "Markdown" for call in calls):
+        return ""
+    formats = [node.format_spec for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)]
+    computed = {id(part) for spec in formats if spec for part in ast.walk(spec)}
+    strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return "\n".join(n.value for n in strings if isinstance(n.value, str) and id(n) not in computed)
+
+
+def test_typed_numbers_are_found():
     directive = "```{note}\nSays 7.5.\n```\n"
     prose = "See §3.1: 0.5 points, `0.7` in code, and 12.25 %.\n```bash\n-p eps 0.1\n```\n"
-    assert typed_decimals(directive + prose + directive) == {"0.5", "7.5", "12.25"}
+    prose += "Then 7 %, $8\\%$, 9% and 10 percent, but 11 percentage points.\n"
+    found = {"0.5", "7.5", "12.25", "12.25 %", "7 %", "8 %", "9 %", "10 %"}
+    assert typed_numbers(directive + prose + directive) == found
+
+
+def test_numbers_typed_in_a_displayed_string_are_found():
+    code = 'Markdown(f"It is {accuracy:.1%} right, " + "or 0.857, " f"or {x:.3f} as 86 %.")'
+    assert typed_numbers(displayed_strings(code)) == {"0.857", "86 %"}
+    assert displayed_strings('print("0.857")') == "", "what is printed is shown beside its code"
 
 
 @every_chapter
 def test_no_result_is_typed_in_prose(source):
     """Numbers of ours come from the cell that computes them."""
-    cells = [cell for cell in read_source(source).cells if cell.cell_type == "markdown"]
-    typed = typed_decimals("\n".join(cell.source for cell in cells))
-    assert typed <= PRINTED | CHOSEN, f"{source.name} types {typed - PRINTED - CHOSEN}"
+    cells = read_source(source).cells
+    prose = [
+        cell.source if cell.cell_type == "markdown" else displayed_strings(cell.source)
+        for cell in cells
+    ]
+    typed = typed_numbers("\n".join(prose)) - PRINTED - CHOSEN
+    assert not typed, f"{source.name} types {typed}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_result_is_typed_on_a_page(page):
+    typed = typed_numbers(page.read_text(encoding="utf-8")) - PRINTED - CHOSEN
+    assert not typed, f"{page.name} types {typed}"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PARAMETERS.glob("*.yml")))

@@ -24,6 +24,7 @@ from book.build import (
     front_page_picture,
     ledger,
     load_parameters,
+    load_repository,
     pages,
     read_source,
 )
@@ -58,7 +59,7 @@ def test_chapter_was_made_from_its_source(source):
     def contents(notebook):
         return [(c.id, c.cell_type, c.source, c.metadata) for c in notebook.cells]
 
-    assert contents(committed(source)) == contents(read_source(source)), (
+    assert contents(committed(source)) == contents(read_source(source, load_repository())), (
         f"book/chapters/{source.stem}.ipynb is not what notebooks/{source.name} gives: `make book`"
     )
 
