@@ -140,7 +140,7 @@ _ = ax.legend(frameon=False)
 # $$ (eq-ece)
 # ```
 #
-# ({term}`ECE`; {cite}`guo2017calibration`; Appendix C uses 10 bins).
+# The {term}`ECE` is of {cite}`guo2017calibration`; Appendix C uses 10 bins.
 
 # %%
 error = expected_calibration_error(test.logits, test.labels, n_bins=10)

@@ -80,9 +80,9 @@ Markdown(
 # $nm(N + 1)/12$.
 # ```
 #
-# (§3.3, eq. 6–7; {cite}`mann1947test`). Under $H_0$, $U_C$ has mean $nm/2$ and variance
-# $nm(n+m+1)/12$, and is close to normal: that is the {term}`Mann–Whitney U-test`. What it measures
-# can be said without ranks.
+# So the paper has it from {cite}`mann1947test` (§3.3, eq. 6–7). Under $H_0$, $U_C$ has mean $nm/2$ and
+# variance $nm(n+m+1)/12$, and is close to normal: that is the {term}`Mann–Whitney U-test`. What it
+# measures can be said without ranks.
 #
 # ```{margin} Why is $U/(nm)$ the AUROC?
 # Draw a grid, a column for each correct input and a row for each mistake: $nm$ squares. The ROC curve

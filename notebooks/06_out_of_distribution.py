@@ -147,8 +147,9 @@ for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
 # $$ (eq-mahalanobis)
 # ```
 #
-# ({term}`Mahalanobis distance`; {cite}`lee2018simple`). It is the mixture {eq}`eq-gmm` with a component
-# for each class, one full covariance instead of many diagonal ones, and a look at the labels.
+# It is minus the squared {term}`Mahalanobis distance` ({cite}`lee2018simple`), and close to a mixture
+# with a component for each class, one full covariance instead of many diagonal ones, and a look at
+# the labels.
 #
 # False positive rate at 95 % detection ({term}`FPR95`), the number that an operator feels: how many
 # ordinary inputs are refused while nearly all strange ones are caught.

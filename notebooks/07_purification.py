@@ -77,7 +77,7 @@ Markdown(
 #
 # ```{margin} What does $\nu$ hold back?
 # Without the second term every feature slides to the nearest peak of the mixture. The network would
-# see only $K$ different vectors, and what made this image *this* image would be gone.
+# see hardly more than $K$ different vectors, and what made this image *this* image would be gone.
 # ```
 #
 # ```{prf:definition} Purification
@@ -92,10 +92,10 @@ Markdown(
 # $$ (eq-purify)
 # ```
 #
-# by 100 steps of gradient descent (Appendix B.1). The strength $\nu$ says how dear a change is.
-# The purified features are classified by the network's own last layer. Plain gradient steps blow up
-# as soon as the learning rate $\eta$ times $\nu$ exceeds one. `purify` solves the quadratic part of
-# each step exactly.
+# The paper takes 100 steps of gradient descent (Appendix B.1). The strength $\nu$ says how dear a
+# change is. The purified features are classified by the network's own last layer. Plain gradient steps
+# blow up as soon as the learning rate $\eta$ times $\nu$ exceeds one. `purify` solves the quadratic
+# part of each step exactly.
 #
 # ```{prf:proposition} A step that does not blow up
 # :label: prop-proximal

@@ -180,8 +180,8 @@ print(f"GMM-{n_components}: {gmm.n_iter_} EM iterations, converged: {gmm.converg
 # and the calibrated probabilities of any input are $\operatorname{softmax}(z / T)$.
 # ```
 #
-# ({term}`Temperature scaling`, {cite}`guo2017calibration`). Appendix C finds $T$ by L-BFGS-B with at
-# most 100 iterations, and judges it by the expected calibration error with 10 bins ({term}`ECE`,
+# {term}`Temperature scaling` is of {cite}`guo2017calibration`. Appendix C finds $T$ by L-BFGS-B with
+# at most 100 iterations, and judges it by the expected calibration error with 10 bins ({term}`ECE`,
 # {prf:ref}`def-ece`); so does this book.
 
 # %%
