@@ -242,11 +242,26 @@ print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - tes
 # correct predictions.
 
 # %% tags=["hide-input"]
+rows, names, pictures = source.pictured, np.array(source.classes), None
+if len(rows):  # the run keeps the images of these inputs
+    shown = test[rows]
+    pictures = {"file": source.figure("pictures"), "score": scorer.score(shown) / dimension}
+    pictures |= {"label": names[shown.labels], "predicted": names[shown.predictions]}
 threshold_explorer(
     correct / dimension,
     incorrect / dimension,
     start=threshold.value / dimension,
     unit="log-likelihood (nats per dimension)",
+    pictures=pictures,
+)
+
+# %% tags=["hide-input"]
+Markdown(
+    f"The run keeps {len(rows)} test images, {(~test.correct[rows]).sum()} of them mistakes: more "
+    "than their share, so that some lie everywhere. Those nearest to the threshold stand below the "
+    "tables, and change with it: does an image look as unusual as its likelihood says?"
+    if len(rows)
+    else f"The run of {source.title} keeps no images that could be shown at their threshold."
 )
 
 # %% [markdown]

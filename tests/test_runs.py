@@ -57,6 +57,7 @@ STAGES = {
     "density/vae.safetensors",
     *SCORERS,
     "figures/examples.png",
+    "figures/pictures.png",
 }
 RECORDS = {"run.json", "stages.json"}
 
@@ -287,6 +288,54 @@ def test_the_figure_is_a_picture(run):
     assert run.figure("examples").read_bytes().startswith(b"\x89PNG")
 
 
+def test_pictures_are_test_images_from_the_least_likely_to_the_likeliest(run):
+    rows, test = run.pictured, run.features("test")
+    sheet = np.asarray(Image.open(run.figure("pictures")))
+    pictures = np.split(sheet, len(rows), axis=1)  # side by side
+    np.testing.assert_array_equal(
+        np.stack(pictures).transpose(0, 3, 1, 2), digits("test").images[rows]
+    )
+    likelihood = run.density(2).score_samples(test.features)
+    for group in (test.correct, ~test.correct):
+        own = np.intersect1d(rows, np.flatnonzero(group))
+        assert len(own) == min(30, group.sum())
+        ranks = np.sort(np.searchsorted(np.sort(likelihood[group]), likelihood[own]))
+        assert ranks[0] == 0 and ranks[-1] == group.sum() - 1
+        assert np.ptp(np.diff(ranks)) <= 1, "evenly spread"
+
+
+def test_large_images_are_pictured_small(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("left", "right"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(40):
+            pixels = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{i}.png")
+    experiment = Experiment(
+        f"imagefolder:{tmp_path / 'images'}",
+        "tiny",
+        {"name": "wide_resnet", "depth": 10, "widen_factor": 1},
+        Recipe(epochs=1, batch_size=8, lr=0.01),
+        mixtures=(1,),
+        attacks=(),
+    )
+    run = make(tmp_path / "runs", experiment)
+    assert Image.open(run.figure("pictures")).size == (32 * len(run.pictured), 32)
+
+
+def test_a_run_without_mixtures_has_no_pictures(root):
+    run = make(root, replace(EXPERIMENT, mixtures=(), adaptive=None))
+    assert run.pictured.tolist() == [] and "figures/pictures.png" not in run.info["files"]
+
+
+def test_a_run_of_before_has_no_pictures(root):
+    record = root / EXPERIMENT.name / "run.json"
+    info = json.loads(record.read_text())
+    del info["pictured"]
+    record.write_text(json.dumps(info))
+    assert load_run(root / EXPERIMENT.name).pictured.tolist() == []
+
+
 def test_what_the_run_has_not_is_said(run):
     for eps in (16 / 255, 8, 0):
         with pytest.raises(ValueError, match=r"no attack with eps = .*; it has 8/255, 32/255"):
@@ -452,7 +501,7 @@ def test_a_damaged_run_json_is_written_again(root, published):
 @pytest.mark.parametrize(
     ("change", "recomputed"),
     [
-        ({"mixtures": (2, 3)}, {"density/gmm-3.safetensors"}),
+        ({"mixtures": (2, 3)}, {"density/gmm-3.safetensors", "figures/pictures.png"}),
         (
             {"eps_levels": (0.5, 8)},
             {"attacks/fgsm-0.5.safetensors", "attacks/bim-0.5.safetensors"},

@@ -53,6 +53,7 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
             stages.scorers()
             stages.adaptive_attack()
             stages.examples()
+            stages.pictures()
             stages.finish()
     return Run(stages.folder)
 

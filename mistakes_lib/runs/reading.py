@@ -197,6 +197,14 @@ class Run:
         return np.asarray(self.info["attacked"], dtype=np.int64)
 
     @property
+    def pictured(self):
+        """Rows of the test split whose images stand, in this order, in the figure "pictures".
+
+        int64 (n,); empty for a run without that figure.
+        """
+        return np.asarray(self.info.get("pictured", []), dtype=np.int64)
+
+    @property
     def ood_sets(self):
         """Name → description of the run's out-of-distribution sets."""
         return dict(self.info["ood"])

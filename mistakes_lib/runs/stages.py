@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mistakes_lib import plotting, processes
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm
@@ -35,6 +36,9 @@ from mistakes_lib.training import train
 __all__ = ["Stages"]
 
 ATTACKS = {"fgsm": fgsm, "bim": bim}
+PICTURED = 60  # test images on the sheet of pictures
+PICTURE_EDGE = 32  # of each, in pixels at most
+PAPERS_MIXTURE = 100  # components, for mistakes
 
 
 class Stages:
@@ -342,6 +346,27 @@ class Stages:
 
         self._stage("figures/examples.png", inputs, compute)
 
+    def pictures(self):
+        """A row of test images to show at the likelihood they have: half of them mistakes, each
+        half from the least likely to the likeliest."""
+        own, test = self.experiment, self.images(self.experiment.data_set, "test")
+        if not own.mixtures:
+            return
+        mixture = mixture_file(min(own.mixtures, key=lambda size: abs(size - PAPERS_MIXTURE)))
+        batch = "features/test.safetensors"
+
+        def compute(path):
+            scored = FeatureSet.load(self.folder / batch)
+            likelihood = DiagonalGMM.load(self.folder / mixture).score_samples(scored.features)
+            rows = _spread(likelihood, scored.correct, PICTURED)
+            pictures = [_small(image) for image in test.images[rows]]
+            with atomic_write(path) as temporary:
+                Image.fromarray(np.concatenate(pictures, axis=1)).save(temporary, format="PNG")
+            return {"rows": rows.tolist()}
+
+        inputs = [self._sha(batch), self._sha(mixture), test.fingerprint]
+        self._stage("figures/pictures.png", inputs, compute)
+
     def finish(self):
         """Write ``run.json``: the files' checksums and what they were made from."""
         stages = {name: self.journal[name] for name in self.current}
@@ -369,6 +394,7 @@ class Stages:
             "parameters": sum(p.numel() for p in self.classifier.parameters()),
             "num_features": self.classifier.num_features,
             "attacked": self.attacked_rows.tolist(),
+            "pictured": facts.get("figures/pictures.png", {"rows": []})["rows"],
             "attack_accuracy": {
                 Path(name).stem: stage["accuracy"]
                 for name, stage in facts.items()
@@ -409,3 +435,20 @@ def _example_columns(classifier, train_set, test, folder, rows=8, eps=0.1):
         .astype(np.uint8),
         "misclassified test": np.stack([test.images[m[0]] if len(m) else blank for m in mistakes]),
     }
+
+
+def _spread(values, correct, count):
+    """Rows from the smallest to the largest value, half of them correct and half not, ascending."""
+    rows = []
+    for group in (np.flatnonzero(correct), np.flatnonzero(~correct)):
+        ordered = group[np.argsort(values[group], kind="stable")]
+        places = np.linspace(0, len(ordered) - 1, min(count // 2, len(ordered)))
+        rows.append(ordered[places.round().astype(int)])
+    return np.sort(np.concatenate(rows))
+
+
+def _small(image):
+    """An image, uint8 (3, h, w), as a square of at most ``PICTURE_EDGE`` pixels, (e, e, 3)."""
+    pixels = Image.fromarray(image.transpose(1, 2, 0))
+    edge = min(PICTURE_EDGE, *pixels.size)
+    return np.asarray(pixels if pixels.size == (edge, edge) else pixels.resize((edge, edge)))
