@@ -1,5 +1,7 @@
 """Interactive figures in a browser: what they show after a reader's hand is what NumPy computes."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -211,8 +213,9 @@ def test_it_runs_until_scikit_learn_would_stop(show):
 
 
 def test_steps_are_animated_where_motion_is_welcome(tab, show):
-    tab.clock.install()
+    tab.clock.install(time=datetime(2026, 1, 1))
     show(explorer())
+    tab.clock.pause_at(datetime(2026, 1, 2))  # from now on, time passes when the test says so
     tab.emulate_media(reduced_motion="no-preference")
     tab.get_by_role("button", name="Run EM").click()
     for steps in (0, 1, 2):
