@@ -180,7 +180,7 @@ own, wanted = source.experiment, {"n_components": n_components}
 wanted |= {"data_set": own.data_set, "classifier": own.classifier}
 swept = load_sweep("components", **wanted)
 swept = swept[swept.metric.str.startswith("attack.")]
-names = swept.metric.str.removeprefix("attack.")
+names = swept.metric.str.replace(r"attack\.(.+)_(.+)_255", r"\1, ε = \2/255", regex=True)
 fits = swept.groupby(names).value.agg(["count", "mean", "std", "min", "max"]).round(4)
 fits if len(fits) else print(f"No sweep of {source.title}, K = {n_components}, is published.")
 
