@@ -174,7 +174,8 @@ pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]
 # attacks.
 
 # %% tags=["hide-input"]
-Markdown("" if deep else f"Missing as well: {source.title} has neither VAE nor MAF yet.")
+missing = f"Missing as well: {source.title} has neither VAE nor MAF yet."
+None if deep else Markdown(missing)
 
 # %% [markdown]
 # ## Independent fits
