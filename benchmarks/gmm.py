@@ -276,6 +276,15 @@ def page(arguments, data, tables, remarks):
     bound_head = ["d", "K", "both products, s", "one, s", "our iteration, s", "one / ours"]
     fit_head = ["d", "K", "ours, s", "scikit-learn, s", "how", "ratio", "its, ours", "its, peer"]
     fit_head += ["ours, nats/dim", "peer, nats/dim"]
+    whole = f"""
+A whole fit, each once from its own k-means++ start to its own convergence. Five repeats of
+scikit-learn's would take an hour, so that one of more than {arguments.patience:.0f} s is put
+together from its parts: its start, and the number of iterations that it needs (ours take the same
+steps from the same start) times its median iteration.
+
+{as_table(fit_head, fits)}
+"""
+    whole = whole if fits else ""
     return f"""{machine("scikit-learn", "numpy")}. {data}
 
 Seconds are medians, with the least and the greatest in brackets; ratios are of pairs taken in
@@ -299,13 +308,7 @@ each, at the rate measured for the first. Responsibilities are nearly one-hot, s
 second as a sparse product: one is left.
 
 {as_table(bound_head, bound)}
-
-A whole fit, each once from its own k-means++ start to its own convergence. Five repeats of
-scikit-learn's would take an hour, so that one of more than {arguments.patience:.0f} s is put
-together from its parts: its start, and the number of iterations that it needs (ours take the same
-steps from the same start) times its median iteration.
-
-{as_table(fit_head, fits)}"""
+{whole}"""
 
 
 def main(argv=None):
