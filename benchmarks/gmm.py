@@ -268,23 +268,27 @@ def as_list(remarks):
     return "\n".join(f"- {remark}." for remark in dict.fromkeys(remarks))
 
 
+def whole_section(fits, patience):
+    """The text on whole fits, from the rows of their table."""
+    head = ["d", "K", "ours, s", "scikit-learn, s", "how", "ratio", "its, ours", "its, peer"]
+    head += ["ours, nats/dim", "peer, nats/dim"]
+    return f"""
+A whole fit, each once from its own k-means++ start to its own convergence. Five repeats of
+scikit-learn's would take an hour, so that one of more than {patience:.0f} s is put
+together from its parts: its start, and the number of iterations that it needs (ours take the same
+steps from the same start) times its median iteration.
+
+{as_table(head, fits)}
+"""
+
+
 def page(arguments, data, tables, remarks):
     """The section's text from the rows of its tables."""
     iterations, scores, bound, fits = tables
     head = ["d", "K", "peer", "rows", "peer, s", "ours, s", "peer / ours", "gap, nats/dim"]
     score_head = ["d", "K", "scikit-learn, s", "ours, s", "ratio", "difference, nats/dim"]
     bound_head = ["d", "K", "both products, s", "one, s", "our iteration, s", "one / ours"]
-    fit_head = ["d", "K", "ours, s", "scikit-learn, s", "how", "ratio", "its, ours", "its, peer"]
-    fit_head += ["ours, nats/dim", "peer, nats/dim"]
-    whole = f"""
-A whole fit, each once from its own k-means++ start to its own convergence. Five repeats of
-scikit-learn's would take an hour, so that one of more than {arguments.patience:.0f} s is put
-together from its parts: its start, and the number of iterations that it needs (ours take the same
-steps from the same start) times its median iteration.
-
-{as_table(fit_head, fits)}
-"""
-    whole = whole if fits else ""
+    whole = whole_section(fits, arguments.patience) if fits else ""
     return f"""{machine("scikit-learn", "numpy")}. {data}
 
 Seconds are medians, with the least and the greatest in brackets; ratios are of pairs taken in

@@ -27,7 +27,7 @@ seed = 0  # of the fit; the classifier stays the one with seed 0
 # %%
 import numpy as np
 
-from mistakes_lib import LogLikelihood, as_evidence, auroc_table, load_run, score_pairs
+from mistakes_lib import LogLikelihood, as_evidence, auroc_table, load_run, score_many, score_pairs
 
 source = load_run(run or f"{data_set}/{classifier}/seed0")
 density = source.density(n_components, seed=seed)
@@ -35,17 +35,20 @@ scorer, test = LogLikelihood(density), source.features("test")
 
 # %%
 pairs = score_pairs({"mistakes": scorer}, test[test.correct], test[~test.correct])
-for name in source.ood_sets:
-    pairs |= score_pairs({name: scorer}, test, source.ood(name))
+strange = {name: source.ood(name) for name in source.ood_sets}
+for name, scores in score_many({"ours": scorer}, test, strange).items():
+    pairs[name] = scores["ours"]
 auroc = auroc_table(pairs).AUROC.to_dict()
 
 # %%
-clean, attacks = test[source.attacked], {}
-for name in source.experiment.attacks:
-    for level in source.eps_levels:
-        attacked = source.attack(name, level / 255)
-        attacks |= score_pairs({f"{name}, {level}/255": scorer}, clean, attacked)
-attack = auroc_table(attacks).AUROC.to_dict()
+clean = test[source.attacked]
+attacked = {
+    f"{name}, {level}/255": source.attack(name, level / 255)
+    for name in source.experiment.attacks
+    for level in source.eps_levels
+}
+scores = score_many({"ours": scorer}, clean, attacked)
+attack = auroc_table({name: own["ours"] for name, own in scores.items()}).AUROC.to_dict()
 
 # %% tags=["evidence"]
 nats = np.concatenate(pairs["mistakes"]).mean() / test.features.shape[1]

@@ -1,12 +1,10 @@
 """The pages, and the browser, which several files of tests look at."""
 
-import shutil
-
 import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
-from book.build import ROOT, publish
+from book.build import ROOT, chapter_sources, find_browser, publish
 
 OFFLINE = (
     "--no-sandbox",
@@ -18,6 +16,12 @@ OFFLINE = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND",  # it finds no host
 )
+
+
+@pytest.fixture(params=chapter_sources(), ids=lambda source: source.stem)
+def source(request):
+    """A chapter's source: each of them in turn."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +42,9 @@ def html(tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="module")
 def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
+    path = find_browser()
     if not path:
-        pytest.skip("needs Chromium on the path")
+        pytest.skip("needs Chromium or Chrome on the path")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=OFFLINE)
         yield chromium

@@ -33,7 +33,6 @@ from mistakes_lib.scores import LogLikelihood
 from mistakes_lib.sweep import load_grid
 
 SOURCES = chapter_sources()
-every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,6 @@ def test_no_notebook_is_left_without_a_source():
     assert {p.stem for p in NOTEBOOKS.glob("*.ipynb")} == {p.stem for p in SOURCES}
 
 
-@every_chapter
 def test_every_parameter_is_explained(source):
     (cell,) = [c for c in read_source(source).cells if "parameters" in c.metadata.get("tags", [])]
     lines = [line for line in cell.source.splitlines() if " = " in line]
@@ -122,7 +120,6 @@ def test_numbers_typed_in_a_displayed_string_are_found():
     assert displayed_strings('print("0.857")') == "", "what is printed is shown beside its code"
 
 
-@every_chapter
 def test_no_result_is_typed_in_prose(source):
     """Numbers of ours come from the cell that computes them."""
     cells = read_source(source).cells
@@ -162,7 +159,6 @@ def quick_runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@every_chapter
 def test_chapter_runs_on_quick_parameters(source, declared, quick_runs):
     notebook = source.with_suffix(".ipynb")
     parameters = choose_parameters(load_parameters("quick"), declared)[notebook]

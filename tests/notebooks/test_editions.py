@@ -24,14 +24,12 @@ from book.extensions.editions import add_buttons, launch_links
 from mistakes_lib.runs import published_runs
 
 SOURCES = chapter_sources()
-every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 REPOSITORY = {"url": "https://github.com/somebody/their-fork", "branch": "main"}
 
 
 # --- Downloads ----------------------------------------------------------------------------------
 
 
-@every_chapter
 def test_page_offers_its_notebook_and_its_source(source, html):
     folder = html / CHAPTERS.relative_to(ROOT)
     page = (folder / f"{source.stem}.html").read_text(encoding="utf-8")
@@ -77,7 +75,6 @@ def test_buttons_to_run_a_chapter_appear_only_with_an_address():
     assert "launch-buttons" not in buttons_of("book/glossary", REPOSITORY)
 
 
-@every_chapter
 def test_launch_links_lead_to_files_of_the_repository(source):
     tracked = files_of_the_repository("notebooks")
     links = launch_links(*REPOSITORY.values(), source.stem)
@@ -88,7 +85,6 @@ def test_launch_links_lead_to_files_of_the_repository(source):
         assert path in tracked
 
 
-@every_chapter
 def test_page_has_launch_buttons_exactly_if_the_repository_has_an_address(source, html):
     page = (html / CHAPTERS.relative_to(ROOT) / f"{source.stem}.html").read_text(encoding="utf-8")
     repository = load_repository()
@@ -175,7 +171,6 @@ def headings(reader):
 
 
 @pytest.mark.slow
-@every_chapter
 def test_pdf_has_the_chapter_its_prose_and_its_pictures(source, printed, texts):
     number = SOURCES.index(source) + 1
     title = re.search(r"^# # (.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)[1]

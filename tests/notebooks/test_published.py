@@ -33,7 +33,6 @@ from mistakes_lib.sweep import load_sweep
 
 BOOK = ROOT / "book"
 SOURCES = chapter_sources()
-every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 every_page = pytest.mark.parametrize("page", pages(ROOT))
 
 # What would be different on another machine or another day.
@@ -54,7 +53,6 @@ def committed(source):
 # --- The committed chapters ---------------------------------------------------------------------
 
 
-@every_chapter
 def test_chapter_was_made_from_its_source(source):
     def contents(notebook):
         return [(c.id, c.cell_type, c.source, c.metadata) for c in notebook.cells]
@@ -64,14 +62,12 @@ def test_chapter_was_made_from_its_source(source):
     )
 
 
-@every_chapter
 def test_chapter_was_executed_from_first_cell_to_last(source):
     code = [cell for cell in committed(source).cells if cell.cell_type == "code"]
     executed = [cell.execution_count for cell in code if cell.source]
     assert executed == list(range(1, len(executed) + 1))
 
 
-@every_chapter
 def test_chapter_holds_nothing_of_the_machine_or_the_day(source):
     notebook = committed(source)
     assert notebook.metadata == NOTEBOOK_METADATA
@@ -128,7 +124,6 @@ def test_every_chapter_that_a_claim_names_gives_evidence():
     }
 
 
-@every_chapter
 def test_cell_with_alt_text_shows_a_picture(source):
     for cell in committed(source).cells:
         if "mystnb" in cell.metadata:
@@ -177,7 +172,6 @@ def letters(text):
     return "".join(filter(str.isalnum, text))
 
 
-@every_chapter
 def test_page_holds_the_chapter(source, html):
     chapter = committed(source)
     page = Page(html / "book" / "chapters" / f"{source.stem}.html")
