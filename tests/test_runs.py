@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -570,81 +570,46 @@ def test_a_run_is_not_started_on_a_network_that_does_not_exist(tmp_path):
 
 # --- killed, and two at once ---------------------------------------------------------------------
 
-# Each child is forked by a process that has imported the library but computed nothing yet.
-CHILDREN = """
-import json, os, signal, sys, time
+CHILD = """
+import json, os, signal, sys
 from pathlib import Path
-import numpy as np
-from mistakes_lib.experiment import Experiment
 from mistakes_lib import runs
+from mistakes_lib.experiment import Experiment
 
-root, parameters, jobs = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-make = getattr(runs, sys.argv[4])
-experiment = Experiment.from_dict(parameters)
+root, experiment, function, file, moment = sys.argv[1:]
 replace = Path.replace
 
-def die_at(file, moment):
-    def deadly(self, target):
-        if Path(target).name != file:
-            return replace(self, target)
-        if moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(self, target)
+def deadly(self, target):
+    if Path(target).name != file:
+        return replace(self, target)
+    if moment == "before":
         os.kill(os.getpid(), signal.SIGKILL)
-    Path.replace = deadly
+    replace(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
 
-def start(job):
-    out = os.open(job["output"], os.O_CREAT | os.O_WRONLY)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.dup2(out, 1), os.dup2(out, 2)
-            if "file" in job:
-                die_at(job["file"], job["moment"])
-            make(experiment, root=root, device="cpu", progress=True)
-            sys.stdout.flush()
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(1)
-    os.close(out)
-    if "delay" in job:
-        time.sleep(job["delay"])
-        os.kill(child, signal.SIGKILL)
-    return child
-
-status = {}
-for together in jobs:
-    children = [start(job) for job in together]
-    codes = [os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]
-    print(json.dumps(codes))
-    if codes == [0] and "delay" in together[0]:
-        root += "-next"  # that run is finished: kill another
+Path.replace = deadly
+experiment = Experiment.from_dict(json.loads(experiment))
+getattr(runs, function)(experiment, root=root, device="cpu")
 """
 
 
-def in_children(root, jobs, *, experiment=EXPERIMENT, function="make_run"):
-    """Make a run in child processes, and give back their exit codes and what they printed.
+def start(nursery, root, file="", moment="", *, experiment=EXPERIMENT, function="make_run"):
+    """Make a run in a child process, killed just before or after it renames a file into place."""
+    return nursery.start(CHILD, root, json.dumps(experiment.to_dict()), function, file, moment)
 
-    ``jobs`` is a list of groups that run one after another; the jobs of a group run at once. A
-    job is killed when it renames its ``file`` into place, just before or after, or after a delay.
-    """
-    root.mkdir(exist_ok=True)
-    count = 0
-    for group in jobs:
-        for job in group:
-            job["output"] = str(root / f"output{count}")
-            count += 1
-    parameters = json.dumps(experiment.to_dict())
-    result = subprocess.run(
-        [sys.executable, "-c", CHILDREN, root, parameters, json.dumps(jobs), function],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    codes = [json.loads(line) for line in result.stdout.splitlines()]
-    return codes, [(root / f"output{i}").read_text() for i in range(count)]
+
+def seconds_of(child):
+    """How long a child takes that nobody kills."""
+    started = time.monotonic()
+    assert child.wait() == 0, child.stderr
+    return time.monotonic() - started
+
+
+def kill_after(child, seconds):
+    """Kill a child; return its exit code, which is 0 if it was done before."""
+    time.sleep(seconds)
+    child.kill()
+    return child.wait()
 
 
 def temporaries(root):
@@ -652,7 +617,7 @@ def temporaries(root):
 
 
 @pytest.mark.slow
-def test_killed_at_any_write_and_resumed_it_is_the_same_run(published, tmp_path):
+def test_killed_at_any_write_and_resumed_it_is_the_same_run(nursery, published, tmp_path):
     """Each process starts where the one before was killed: inside a write, or just after it."""
     moments = [
         ("training.safetensors", "before"),
@@ -670,51 +635,63 @@ def test_killed_at_any_write_and_resumed_it_is_the_same_run(published, tmp_path)
         ("examples.png", "before"),
         ("run.json", "before"),
     ]
-    jobs = [[{"file": file, "moment": moment}] for file, moment in moments]
-    codes, outputs = in_children(tmp_path / "runs", jobs)
-    assert codes == [[-signal.SIGKILL]] * len(moments), outputs
-    assert temporaries(tmp_path / "runs"), "a killed writer had no time to clean up"
+    for file, moment in moments:
+        child = start(nursery, tmp_path, file, moment)
+        assert child.wait() == -signal.SIGKILL, (file, child.stderr)
+    assert temporaries(tmp_path), "a killed writer had no time to clean up"
     with pytest.raises(FileNotFoundError, match="no run"):
-        load_run(tmp_path / "runs" / EXPERIMENT.name)
-    make(tmp_path / "runs")
-    assert_same_run(tmp_path / "runs", published)
+        load_run(tmp_path / EXPERIMENT.name)
+    make(tmp_path)
+    assert_same_run(tmp_path, published)
 
 
 @pytest.mark.slow
-def test_killed_at_fifty_random_moments_and_resumed_it_is_the_same_run(published, tmp_path):
-    delays = np.random.default_rng(0).uniform(0, 0.3, size=80)
-    codes, outputs = in_children(tmp_path / "runs", [[{"delay": delay}] for delay in delays])
-    assert all(code in (0, -signal.SIGKILL) for [code] in codes), outputs
-    assert codes.count([-signal.SIGKILL]) >= 50
-    for root in [folder for folder in tmp_path.iterdir() if (folder / "digits").is_dir()]:
+def test_killed_at_fifty_random_moments_and_resumed_it_is_the_same_run(
+    nursery, published, tmp_path
+):
+    """Each within half of the time that a whole run takes; after a finished run, another."""
+    roots, kills = [tmp_path / "undisturbed", tmp_path / "1"], 0
+    whole = seconds_of(start(nursery, roots[0]))
+    rng = np.random.default_rng(0)
+    while kills < 50:
+        child = start(nursery, roots[-1])
+        code = kill_after(child, rng.uniform(0, whole / 2))
+        assert code in (0, -signal.SIGKILL), child.stderr
+        if code == 0:
+            roots.append(tmp_path / str(len(roots)))
+        else:
+            kills += 1
+    for root in roots:
         make(root)
         assert_same_run(root, published)
 
 
 @pytest.mark.slow
-def test_a_training_killed_ten_times_ends_bit_for_bit_the_same(tmp_path):
+def test_a_training_killed_ten_times_ends_bit_for_bit_the_same(nursery, tmp_path):
     """Temporal Ensembling, whose checkpoint also has the ensemble predictions."""
-    recipe = replace(EXPERIMENT.recipe, epochs=30)
+    recipe = replace(EXPERIMENT.recipe, epochs=20)
     experiment = replace(EXPERIMENT, recipe=recipe, labels_per_class=10)
-    options = {"device": "cpu", "progress": False}
-    undisturbed = train_run(experiment, root=tmp_path / "undisturbed", **options)
+    options = {"experiment": experiment, "function": "train_run"}
+    whole = seconds_of(start(nursery, tmp_path / "undisturbed", **options))
     rng = np.random.default_rng(0)
-    jobs = [
-        {"delay": rng.uniform(0, 0.3)}
-        if kill % 2
-        else {"file": "training.safetensors", "moment": ("before", "after")[kill % 4 // 2]}
-        for kill in range(10)
-    ]
-    codes, outputs = in_children(
-        tmp_path / "runs", [[job] for job in jobs], experiment=experiment, function="train_run"
+    for kill in range(10):
+        if kill % 2:
+            child = start(nursery, tmp_path / "killed", **options)
+            code = kill_after(child, rng.uniform(0, whole / 10))
+        else:
+            moment = ("before", "after")[kill % 4 // 2]
+            child = start(nursery, tmp_path / "killed", "training.safetensors", moment, **options)
+            code = child.wait()
+        assert code == -signal.SIGKILL, child.stderr
+    seconds_of(start(nursery, tmp_path / "killed", **options))
+    undisturbed, resumed = (
+        load_run(tmp_path / root / experiment.name).info for root in ("undisturbed", "killed")
     )
-    assert codes.count([-signal.SIGKILL]) >= 5, outputs
-    resumed = train_run(experiment, root=tmp_path / "runs", **options)
-    assert resumed.info["files"] == undisturbed.info["files"]
+    assert resumed["files"] == undisturbed["files"]
 
 
 @pytest.mark.slow
-def test_a_training_by_several_recipes_is_killed_in_each_and_ends_the_same(tmp_path):
+def test_a_training_by_several_recipes_is_killed_in_each_and_ends_the_same(nursery, tmp_path):
     """It is the first one's training, then the second one's from its weights, and so on."""
     second = Recipe(epochs=2, lr=0.05, milestones=(), max_shift=1, ema_decay=0.9)
     third = replace(second, epochs=1, lr=0.01)
@@ -741,11 +718,10 @@ def test_a_training_by_several_recipes_is_killed_in_each_and_ends_the_same(tmp_p
         ("classifier.safetensors", "before"),
         ("stages.json", "after"),  # all checkpoints are still there
     ]
-    jobs = [[{"file": file, "moment": moment}] for file, moment in moments]
-    codes, outputs = in_children(
-        tmp_path / "runs", jobs, experiment=experiment, function="train_run"
-    )
-    assert codes == [[-signal.SIGKILL]] * len(moments), outputs
+    train_it = {"experiment": experiment, "function": "train_run"}
+    for file, moment in moments:
+        child = start(nursery, tmp_path / "runs", file, moment, **train_it)
+        assert child.wait() == -signal.SIGKILL, (file, child.stderr)
     resumed = train_run(experiment, root=tmp_path / "runs", **options)
     assert resumed.info["files"] == undisturbed.info["files"]
     assert not list((tmp_path / "runs").rglob("training*.safetensors"))
@@ -763,14 +739,15 @@ def test_a_later_recipe_does_not_go_on_from_weights_that_are_gone(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_at_once_share_the_work(published, tmp_path):
+def test_processes_at_once_share_the_work(nursery, published, tmp_path):
     """They take turns, and what one has computed the other does not compute again."""
-    codes, outputs = in_children(tmp_path / "runs", [[{}, {}, {}]])
-    assert codes == [[0, 0, 0]], outputs
+    children = [start(nursery, tmp_path) for _ in range(3)]
+    assert [child.wait() for child in children] == [0, 0, 0], [c.stderr for c in children]
+    printed = "".join(child.stdout for child in children)
     for name in STAGES:
-        assert "".join(outputs).count(f"] {name}\n") == 1
-    assert "".join(outputs).count("] done: ") == 3
-    assert_same_run(tmp_path / "runs", published)
+        assert printed.count(f"] {name}\n") == 1
+    assert printed.count("] done: ") == 3
+    assert_same_run(tmp_path, published)
 
 
 # --- disks ---------------------------------------------------------------------------------------
