@@ -37,16 +37,6 @@ def mistakes(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def command(*arguments, **environment):
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture
 def parameters(tmp_path):
     path = tmp_path / "small.yml"
@@ -98,37 +88,35 @@ def test_run_again_computes_nothing(runs, parameters):
 
 
 @pytest.mark.slow
-def test_quiet_prints_nothing_at_all(parameters):
+def test_quiet_prints_nothing_at_all(nursery, parameters):
     """A whole run in a process of its own: no progress bar, no warning; found by its variable."""
     runs = parameters.parent / "runs"
-    result = command("run", parameters, "--quiet", "--device", "cpu", MISTAKES_RUNS=str(runs))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    child = nursery.mistakes("run", parameters, "--quiet", "--device", "cpu", MISTAKES_RUNS=runs)
+    assert (child.wait(), child.stdout, child.stderr) == (0, "", "")
+    assert nursery.said_importing == ""
     assert 0 <= load_run(runs / "digits" / "tiny" / "seed0").info["accuracy"]["test"] <= 1
 
 
-def test_bars_are_for_a_terminal_and_lines_for_a_log(parameters):
-    log = command(
-        "train", parameters, "--device", "cpu", MISTAKES_RUNS=str(parameters.parent / "a")
-    )
-    assert log.returncode == 0
+def test_bars_are_for_a_terminal_and_lines_for_a_log(nursery, parameters):
+    def train(runs, **options):
+        folder = parameters.parent / runs
+        arguments = ("train", parameters, "--device", "cpu")
+        return nursery.mistakes(*arguments, MISTAKES_RUNS=folder, **options)
+
+    log = train("a")
+    assert log.wait() == 0
     assert re.fullmatch(r"epoch 1/1: loss [\d.]+, train [\d.]+, validation [\d.]+\n", log.stderr)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (24, 100))
-    shown = subprocess.Popen(
-        [COMMAND, "train", parameters, "--device", "cpu"],
-        env=os.environ | {"MISTAKES_RUNS": str(parameters.parent / "b")},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
+    shown = train("b", terminal=os.ttyname(theirs))
     os.close(theirs)
     bars = b""
     with contextlib.suppress(OSError):  # what a terminal says when the other side has gone
         while part := os.read(ours, 65536):
             bars += part
-    stdout, _ = shown.communicate()
+    assert shown.wait() == 0
     assert b"epoch 1/1: 100%|" in bars and b"epoch 1/1: loss" not in bars
-    assert stdout.replace("/b/", "/a/") == log.stdout
+    assert shown.stdout.replace("/b/", "/a/") == log.stdout
 
 
 # --- train ---------------------------------------------------------------------------------------
@@ -251,7 +239,8 @@ def test_a_wrong_command_line_is_explained():
 
 @pytest.mark.slow
 def test_help_of_the_installed_command():
-    result = command("--help", TERM="dumb", COLUMNS="80")
+    environment = os.environ | {"TERM": "dumb", "COLUMNS": "80"}
+    result = subprocess.run([COMMAND, "--help"], env=environment, capture_output=True, text=True)
     assert result.returncode == 0
     assert result.stderr == ""
     for word in ("Usage: mistakes", "run", "show", "Train a classifier", "Say what a run is"):
@@ -263,7 +252,8 @@ def test_help_of_the_installed_command():
 )
 def test_the_shell_completes_commands_and_options(typed, found):
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
-    result = command(_MISTAKES_COMPLETE="complete_bash", **words)
+    words["_MISTAKES_COMPLETE"] = "complete_bash"
+    result = CliRunner().invoke(app, env=words, prog_name="mistakes")
     assert set(result.stdout.split()) == found
 
 

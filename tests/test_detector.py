@@ -1,8 +1,6 @@
 """A detector keeps its promise, comes back bit for bit, and serves from the command line."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -45,20 +43,22 @@ def test_a_criterion_chooses_as_select_threshold_does():
     assert detector.threshold == expected.value and "youden" in detector.rule
 
 
-def test_detectors_are_the_same_in_another_process(tmp_path):
+def test_detectors_are_the_same_in_another_process(nursery, tmp_path):
     methods = ("likelihood", "zheng-hong", "calibrated", "vim", "energy")
     detectors = {m: fit_detector(TRAIN, VALIDATION, scorer=named_scorer(m)) for m in methods}
     for method, detector in detectors.items():
         detector.save(tmp_path / method)
     TEST.save(tmp_path / "test.safetensors")
     code = (
+        f"import os; os.chdir({str(tmp_path)!r});"
         "import numpy as np; from mistakes_lib import Detector, FeatureSet;"
         "batch = FeatureSet.load('test.safetensors');"
         f"loaded = {{m: Detector.load(m) for m in {methods}}};"
         "np.savez('scores', **{m: d.score(batch) for m, d in loaded.items()});"
         "np.savez('flags', **{m: d.flag(batch) for m, d in loaded.items()})"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    child = nursery.start(code)
+    assert child.wait() == 0, child.stderr
     scores, flags = np.load(tmp_path / "scores.npz"), np.load(tmp_path / "flags.npz")
     for method, detector in detectors.items():
         np.testing.assert_array_equal(scores[method], detector.score(TEST))

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -33,32 +31,15 @@ PARAMETERS = {
 }
 
 
-# What a launcher does on one machine: the same command in two processes that know of each other.
-# They are forked after the imports, which take longer than the trainings.
-LAUNCHER = """
-import json, os, sys
-import accelerate, torch
-from mistakes_lib import runs
+# What a launcher starts in each of its processes, which know of each other: here two trainings.
+CHILD = """
+import json, sys
+import torch
 from mistakes_lib.cli import app
 
-for command, port in json.loads(sys.argv[1]):
-    children = []
-    for rank in range(2):
-        if os.fork() == 0:
-            os.environ |= {
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port),
-                "OMP_NUM_THREADS": "1",
-            }
-            torch.set_num_threads(1)  # the variable comes too late for what is imported already
-            try:
-                app(command, standalone_mode=False)
-                sys.stdout.flush()
-                os._exit(0)
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-    assert [os.wait()[1] for _ in range(2)] == [0, 0]
+torch.set_num_threads(1)
+for command in json.loads(sys.argv[1]):
+    app(command, standalone_mode=False)
 """
 
 
@@ -76,23 +57,21 @@ def parameters(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained_by_two(parameters):
+def trained_by_two(nursery, parameters):
     """The folder of runs that two processes made, one run a preset, and what they printed."""
     root = parameters.parent / "two"
     options = ["--device", "cpu", "--runs", str(root)]
     commands = [
-        (["train", str(parameters), "--preset", preset, *options], free_port())
-        for preset in PARAMETERS["presets"]
+        ["train", str(parameters), "--preset", preset, *options] for preset in PARAMETERS["presets"]
     ]
-    result = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, json.dumps(commands)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr
-    return root, result.stdout
+    machine = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    machine |= {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    children = [
+        nursery.start(CHILD, json.dumps(commands), RANK=rank, LOCAL_RANK=rank, **machine)
+        for rank in range(2)
+    ]
+    assert [child.wait() for child in children] == [0, 0], [child.stderr for child in children]
+    return root, "".join(child.stdout for child in children)
 
 
 @pytest.mark.slow

@@ -1,11 +1,7 @@
 """Sweeps: every combination once, failures kept and tried again, finished cells never lost."""
 
 import json
-import signal
-import subprocess
-import sysconfig
 import time
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -18,7 +14,6 @@ from typer.testing import CliRunner
 from mistakes_lib.cli import app
 from mistakes_lib.sweep import load_grid, load_sweep, run_sweep
 
-COMMAND = Path(sysconfig.get_path("scripts")) / "mistakes"
 WORK = """
 import json
 from pathlib import Path
@@ -87,21 +82,21 @@ def test_only_what_failed_is_executed_again(interrupted):
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_where_it_was(tmp_path):
+def test_killed_it_goes_on_where_it_was(nursery, tmp_path):
     path = write_grid(tmp_path, a=[1, 2], seed=[0, 1])
     out = tmp_path / "out"
-    arguments = [COMMAND, "sweep", path, "--out", out, "--workers", "0"]
-    running = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = ["sweep", path, "--out", out, "--workers", "0"]
+    running = nursery.mistakes(*arguments)
     while not (finished := list(out.glob("*/results.json"))):
         assert running.poll() is None, "it ended without results"
         time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
+    running.kill()
     running.wait()
     stamps = {path: path.stat().st_mtime_ns for path in finished}
     assert len(finished) < 4, "it was not killed in the middle"
-    result = subprocess.run(arguments, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert f"4 of 4 cells have results: {out}" in result.stdout
+    again = nursery.mistakes(*arguments)
+    assert again.wait() == 0, again.stderr
+    assert f"4 of 4 cells have results: {out}" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in finished} == stamps
     assert len(pd.read_parquet(out / "results.parquet")) == 8
 

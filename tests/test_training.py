@@ -1,10 +1,8 @@
 """Training against a loop written by hand, and resume to the bit whatever stopped it."""
 
 import math
-import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from dataclasses import replace
 
@@ -478,7 +476,7 @@ def epochs_done(checkpoint):
 
 
 @pytest.mark.slow
-def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
+def test_a_killed_process_resumes_to_the_same_bits(nursery, tmp_path):
     images, labels = digit_images(200)
     settings_ = {"epochs": 6, "batch_size": 16, "lr": 0.05, "precision": "bfloat16"}
     recipe, checkpoint = Recipe(**settings_), tmp_path / "run" / "checkpoint"
@@ -486,18 +484,14 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     train(undisturbed, images, labels, recipe, seed=3, **QUIET)
 
     save_arrays(tmp_path / "data", {"images": images, "labels": labels}, settings_)
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, tmp_path / "data", checkpoint],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )
+    child = nursery.start(CHILD, tmp_path / "data", checkpoint)
     try:
         while epochs_done(checkpoint) < 2 and child.poll() is None:
             time.sleep(0.02)
         time.sleep(0.1)  # into the third epoch
     finally:
-        child.kill()  # SIGKILL
-        child.wait()
-    assert child.returncode == -9
+        child.kill()
+    assert child.wait() == -signal.SIGKILL, child.stderr
     assert 2 <= epochs_done(checkpoint) < 6
     resumed = small_densenet(seed=1)
     train(resumed, images, labels, recipe, seed=3, checkpoint=checkpoint, **QUIET)
