@@ -112,11 +112,12 @@ def measure(ours, plain, images, labels, batch_size, repeats, device):
     return seconds
 
 
-def networks():
+def networks(widen_factor):
     """Name → our network, the plain one, its batch, and the share of the images that it gets."""
+    wide = wide_resnet(10, widen_factor=widen_factor), plain_wide_resnet(widen_factor=widen_factor)
     return {
         "DenseNet-BC-100-12": (densenet_bc(10), plain_densenet(), 64, 1),
-        "WRN-28-10": (wide_resnet(10), plain_wide_resnet(), 100, 1 / 4),  # 20 times the work
+        f"WRN-28-{widen_factor}": (*wide, 100, 1 / 4),  # of WRN-28-10, 20 times the work
     }
 
 
@@ -133,13 +134,14 @@ def compare(name, parts, images, labels, repeats, device):
 def main(argv=None):
     parser = new_parser(__doc__, repeats=3)
     parser.add_argument("--images", type=int, default=32, help="images an epoch")
+    parser.add_argument("--widen-factor", type=int, default=10, help="of the wide residual network")
     arguments = start(parser, argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(256, size=(arguments.images, 3, 32, 32), dtype=np.uint8))
     labels = torch.from_numpy(rng.integers(10, size=arguments.images))
     rows = []
-    for name, parts in networks().items():
+    for name, parts in networks(arguments.widen_factor).items():
         rows.append(compare(name, parts, images, labels, arguments.repeats, device))
         print(rows[-1], flush=True)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
