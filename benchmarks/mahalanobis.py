@@ -104,9 +104,11 @@ def _peak(*, anew=False):
 
 def memory(n, d, n_classes):
     """A row of the table of memory: ours and the peer's, each in a process of its own."""
+    forks = get_context("forkserver")  # it imports once, and computes nothing itself
+    forks.set_forkserver_preload(["benchmarks.mahalanobis"])
     growth = []
     for library in ("peer", "ours"):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, mp_context=forks) as pool:
             growth.append(pool.submit(peak_growth, library, n, d, n_classes).result())
     return [n, d, n_classes, 4 * n * d / 2**20, *growth]
 
