@@ -31,7 +31,8 @@ pdf: $(INSTALLED)  ## print the committed book to _build/mistakes.pdf (needs Chr
 test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, published pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile  # a thread for each core's process
+	@# A thread for each core's process; files in the order of pyproject.toml, the longest first.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 benchmarks: $(INSTALLED)  ## time us against our peers, a quarter of an hour; benchmarks/results.md
 	@$(BIN)/python -m benchmarks
