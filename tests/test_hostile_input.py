@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -60,6 +62,15 @@ def network():
 
 def write_detector(path):
     Detector(MaxSoftmax().fit(BATCH), 0.25, "by hand").save(path)
+
+
+def write_grid(path):
+    """A grid over a notebook of one cell: each reading of the grid reads that, too."""
+    cell = new_code_cell("n_components = 1\nseed = 0", metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "language": "python", "display_name": "P"}
+    notebook = new_notebook(cells=[cell], metadata={"kernelspec": kernel})
+    nbformat.write(notebook, path.with_name("work.ipynb"))
+    path.write_text("chapter: work.ipynb\nparameters:\n  n_components: [10, 100]\n  seed: 0\n")
 
 
 def read_weights(path):
@@ -133,9 +144,7 @@ KINDS = {
         lambda read: Experiment.from_dict(json.loads(json.dumps(read.to_dict()))) == read,
     ),
     "grid.yml": (
-        lambda path: path.write_text(
-            "chapter: 04_mistakes\nparameters:\n  n_components: [10, 100]\n  seed: 0\n"
-        ),
+        write_grid,
         load_grid,
         lambda read: isinstance(read, Grid) and len(read.cells("folder")) >= 1,
     ),
