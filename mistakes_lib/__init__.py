@@ -36,7 +36,12 @@ _HOMES = {
         "risk_coverage",
         "select_threshold",
     ),
-    "experiment": ("Experiment", "load_experiment", "load_experiments"),
+    "experiment": (
+        "Experiment",
+        "compare_settings",
+        "load_experiment",
+        "load_experiments",
+    ),
     "feature_files": ("load_features",),
     "features": ("FeatureSet", "extract_features"),
     "folder_features": ("FolderFeatures", "features_of_folders"),

@@ -13,7 +13,13 @@ from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 from mistakes_lib.validation import check_ranges
 
-__all__ = ["AdaptiveAttack", "Experiment", "load_experiment", "load_experiments"]
+__all__ = [
+    "AdaptiveAttack",
+    "Experiment",
+    "compare_settings",
+    "load_experiment",
+    "load_experiments",
+]
 
 ATTACKS = ("fgsm", "bim")
 DEEP_DENSITIES = {"vae": FeatureVAE, "maf": FeatureMAF}
@@ -290,7 +296,9 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
 
 
 def load_experiments(path):
-    """Read all experiments of a parameters file: its own classifier's, then those of its presets.
+    """Read all experiments of a parameters file: its own, then those of its other presets.
+
+    If the file has further ``data_sets``, each of the classifiers is wanted on each of them.
 
     Args:
         path: as for :func:`load_experiment`.
@@ -305,10 +313,41 @@ def load_experiments(path):
         >>> [experiment.classifier for experiment in load_experiments("quick")]
         ['densenet_bc_16_8', 'wrn_10_1', 'te_wrn_10_1']
     """
-    own = load_experiment(path)
-    presets = _mapping(_read_yaml(_parameters_file(path)), "presets", path)
+    own, parameters = load_experiment(path), _read_yaml(_parameters_file(path))
+    presets, data_sets = (_mapping(parameters, name, path) for name in ("presets", "data_sets"))
     others = [name for name in presets if name != own.classifier]
-    return [own, *(load_experiment(path, preset=name) for name in others)]
+    return [
+        load_experiment(path, preset=preset, data_set=data_set)
+        for data_set in dict.fromkeys([own.data_set, *data_sets])
+        for preset in (None, *others)
+    ]
+
+
+def compare_settings(experiments):
+    """One column an experiment: how its classifier is made and trained (Appendix C).
+
+    Args:
+        experiments: dict of name → :class:`Experiment`.
+
+    Returns:
+        DataFrame indexed by setting, "–" where an experiment has no such setting.
+
+    Raises:
+        ValueError: no experiment.
+
+    Example:
+        >>> printed = load_experiment("paper", preset="wrn_28_10")
+        >>> table = compare_settings({"paper": printed, "quick": load_experiment("quick")})
+        >>> table.loc[["epochs", "widening factor k"]].T.to_dict()
+        {'epochs': {'paper': 200, 'quick': 4}, 'widening factor k': {'paper': 10, 'quick': '–'}}
+    """
+    import pandas as pd
+
+    if not experiments:
+        raise ValueError("there is no experiment to compare")
+    columns = {name: experiment.settings() for name, experiment in experiments.items()}
+    names = dict.fromkeys(name for settings in columns.values() for name in settings)
+    return pd.DataFrame(columns, index=list(names)).astype(object).fillna("–")
 
 
 def _parameters_file(path):

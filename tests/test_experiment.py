@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mistakes_lib.experiment import Experiment, load_experiment, load_experiments
+from mistakes_lib.experiment import (
+    Experiment,
+    compare_settings,
+    load_experiment,
+    load_experiments,
+)
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
 from mistakes_lib.training import Recipe
 
@@ -302,6 +307,27 @@ def test_all_experiments_are_the_files_own_and_its_other_presets(write):
     assert load_experiments(write(SMALL)) == [load_experiment(write(SMALL))]
     names = ["densenet_bc_16_8", "wrn_10_1", "te_wrn_10_1"]
     assert [each.classifier for each in load_experiments("quick")] == names
+
+
+def test_all_experiments_are_those_on_every_data_set_of_the_file(write):
+    path = write(WITH_PRESETS | {"data_sets": {"cifar10": {}, "cifar100": {"attack_images": 7}}})
+    experiments = {each.name: each for each in load_experiments(path)}
+    data_sets = dict.fromkeys([WITH_PRESETS["data_set"], "cifar10", "cifar100"])
+    classifiers = [each.classifier for each in load_experiments(write(WITH_PRESETS))]
+    assert list(experiments) == [f"{d}/{c}/seed0" for d in data_sets for c in classifiers]
+    attacked = {e.attack_images for e in experiments.values() if e.data_set == "cifar100"}
+    assert attacked == {7}
+
+
+def test_settings_stand_side_by_side_and_a_dash_for_what_one_lacks(write):
+    plain, few = load_experiments(write(WITH_PRESETS))
+    table = compare_settings({"all labels": plain, "few": few})
+    for name, experiment in (("all labels", plain), ("few", few)):
+        own = table[name][table[name] != "–"]
+        assert own.to_dict() == experiment.settings()
+    assert table.loc["ramp-up, ramp-down (epochs)", "all labels"] == "–"
+    with pytest.raises(ValueError, match="no experiment to compare"):
+        compare_settings({})
 
 
 def test_an_unknown_preset_names_the_nearest(write):
