@@ -19,6 +19,7 @@ function explore(figure, data) {
   const place = ([a, b]) => ({ cx: plane.x(a), cy: plane.y(b) });
   const cloud = element(plane.svg, "g", { "aria-hidden": "true" });
   const dots = points.map((point) => element(cloud, "circle", { ...place(point), r: 2.5 }));
+  const outlines = element(plane.svg, "g", { "clip-path": plane.inside });
   const shapes = element(plane.svg, "g");
 
   const side = element(plots, "div");
@@ -133,8 +134,9 @@ function explore(figure, data) {
 
   function rebuild() {
     sizeText.textContent = size.value;
+    outlines.replaceChildren();
     shapes.replaceChildren();
-    rings = fit.means.map((_, k) => element(shapes, "ellipse", {
+    rings = fit.means.map((_, k) => element(outlines, "ellipse", {
       class: "explore-ring", style: `stroke: var(--explore-${k + 1})`,
     }));
     handles = fit.means.map((_, k) => handle(k));

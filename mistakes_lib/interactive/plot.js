@@ -33,7 +33,8 @@ function ticks(low, high, count = 5) {
   });
 }
 
-// An SVG with axes; `x` and `y` turn data into its units, `at` turns a pointer's place into data.
+// An SVG with axes; `x` and `y` turn data into its units, `at` turns a pointer's place into data,
+// and `inside` is the clip-path of what must not cross the axes.
 function plot(parent, { label, role, xs, ys, xLabel, yLabel, width = 360, height = 270 }) {
   const [acrossTicks, upTicks] = [ticks(...xs), ticks(...ys)];
   const left = 25 + 7 * Math.max(...upTicks.map(({ text }) => text.length));
@@ -56,6 +57,9 @@ function plot(parent, { label, role, xs, ys, xLabel, yLabel, width = 360, height
   const middle = (top + floor) / 2;
   const turned = { x: 12, y: middle, transform: `rotate(-90 12 ${middle})`, "text-anchor": "middle" };
   element(axes, "text", turned, yLabel);
+  const clip = `explore-inside-${document.querySelectorAll("clipPath").length}`;
+  const frame = { x: left, y: top, width: width - left - right, height: floor - top };
+  element(element(svg, "clipPath", { id: clip }), "rect", frame);
   const at = (event) => {
     const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
     return [
@@ -63,7 +67,7 @@ function plot(parent, { label, role, xs, ys, xLabel, yLabel, width = 360, height
       ys[0] + ((floor - place.y) / (floor - top)) * (ys[1] - ys[0]),
     ];
   };
-  return { svg, x, y, at, top, floor };
+  return { svg, x, y, at, top, floor, inside: `url(#${clip})` };
 }
 
 const line = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;

@@ -1,5 +1,6 @@
 """Interactive figures in a browser: what they show after a reader's hand is what NumPy computes."""
 
+import re
 from datetime import datetime
 
 import numpy as np
@@ -193,6 +194,21 @@ def assert_shows(tab, mixture, *, steps, converged=False):
 
 def explorer():
     return mixture_explorer(POINTS, START, n_components=3)
+
+
+def test_an_outline_ends_at_the_axes(show):
+    outlines = show(explorer()).locator("g:has(> .explore-ring)")
+    left, top, width, height = outlines.evaluate("""group => {
+        const clip = group.getAttribute("clip-path").match(/^url\\((#.*)\\)$/)[1];
+        const frame = document.querySelector(clip).firstChild;
+        return ["x", "y", "width", "height"].map((name) => Number(frame.getAttribute(name)));
+    }""")
+    grid = outlines.evaluate("""group => [...group.parentElement.querySelectorAll(
+        ".explore-axes path")].map((path) => path.getAttribute("d"))""")
+    across = [re.fullmatch(r"M(.+) (.+)H(.+)", d) for d in grid if "H" in d]
+    up = [re.fullmatch(r"M(.+) (.+)V(.+)", d) for d in grid if "V" in d]
+    assert {(float(m[1]) + 4, float(m[3])) for m in across} == {(left, left + width)}
+    assert {(float(m[2]), float(m[3]) - 4) for m in up} == {(top, top + height)}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
