@@ -222,6 +222,9 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
         (percentage points), corrected, broken: NaN where the steps were so large that the features
         overflowed.
 
+    Raises:
+        DivergenceError: they did so under every setting.
+
     Example:
         >>> from mistakes_lib.density import DiagonalGMM
         >>> from mistakes_lib.features import FeatureSet
@@ -249,6 +252,9 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
             "broken": effect.broken,
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
+    if table.isna().all(axis=None):
+        rate = min(learning_rates)
+        raise DivergenceError(f"purification diverged at every lr: use one below {rate}")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["density", "lr", "nu"])
     return table
 

@@ -320,3 +320,6 @@ def test_grid_holds_the_effect_of_every_setting_and_marks_those_that_diverge():
     assert grid.loc["mixture", 1e6, 0.0].isna().all()
     with pytest.raises(DivergenceError, match="use a smaller lr"):
         purify(batch.features, density, nu=0.0, lr=1e6, steps=30)
+    options |= {"learning_rates": [1e7, 1e6], "strengths": [0.0]}
+    with pytest.raises(DivergenceError, match=r"at every lr: use one below 1000000\.0"):
+        purification_grid(batch, {"mixture": density}, sign_head(), **options)
