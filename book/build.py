@@ -21,6 +21,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,10 @@ if importlib.util.find_spec("mistakes_lib") is None:
     %cd -q book
     %pip install --quiet --editable ".[report,cluster]"'''
 
+REPEAT = "repeat:"  # how a tag begins that names a chapter some of whose cells are to follow
+LENT = "appendix"  # the tag of those cells
+ONLY_ONCE = {LENT, "front-page", "evidence"}  # tags that a repeated cell does not keep
+
 NOTEBOOK_METADATA = {
     "jupytext": {"formats": "ipynb,py:percent"},
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -131,11 +136,13 @@ def read_source(source, repository=None):
             needs.
 
     Raises:
-        BuildError: the header is not closed, and would be the first thing on the page.
+        BuildError: the header is not closed, and would be the first thing on the page; or the
+            source repeats a chapter that is not there, or has no cell to repeat.
     """
     notebook = jupytext.read(source, fmt="py:percent")
     if notebook.cells and notebook.cells[0].source.startswith("# ---"):
         raise BuildError(f"{source.name}: the header lacks its closing line `# ---`.")
+    notebook.cells = with_repeated_cells(notebook.cells, source)
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if repository and repository["url"]:
@@ -143,6 +150,34 @@ def read_source(source, repository=None):
         cell.metadata["tags"] = ["remove-cell"]
         notebook.cells.insert(1, cell)  # after the title
     return with_stable_ids(notebook)
+
+
+def with_repeated_cells(cells, source):
+    """Let each cell tagged ``repeat:NAME`` be followed by the cells that chapter NAME lends."""
+    repeated = []
+    for cell in cells:
+        repeated.append(cell)
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith(REPEAT):
+                repeated += lent_cells(source.with_name(f"{tag.removeprefix(REPEAT)}.py"), source)
+    return repeated
+
+
+def lent_cells(lender, borrower):
+    """Return the cells of a source tagged ``appendix``, their headings one level deeper."""
+    if not lender.is_file():
+        raise BuildError(f"{borrower.name} repeats {lender.stem}, but there is no {lender.name}.")
+    lent = []
+    for cell in jupytext.read(lender, fmt="py:percent").cells:
+        tags = cell.metadata.get("tags", [])
+        if LENT in tags:
+            cell.metadata["tags"] = [tag for tag in tags if tag not in ONLY_ONCE]
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(r"^(#+ )", r"#\1", cell.source, flags=re.MULTILINE)
+            lent.append(cell)
+    if not lent:
+        raise BuildError(f"{borrower.name} repeats {lender.stem}, where no cell is tagged {LENT}.")
+    return lent
 
 
 def with_stable_ids(notebook):
@@ -453,7 +488,9 @@ def publish(root=ROOT, output=None):
     if missing:
         raise BuildError(f"Jupyter Book did not write {', '.join(missing)} to {html}.")
     for source in chapter_sources():  # for the button beside that of the notebook
-        shutil.copy(source, html / "_sources" / CHAPTERS.relative_to(ROOT))
+        text = jupytext.writes(read_source(source), fmt="py:percent")
+        path = html / "_sources" / CHAPTERS.relative_to(ROOT) / source.name
+        path.write_text(text, encoding="utf-8")
     return html
 
 

@@ -80,6 +80,57 @@ def test_an_open_header_is_an_error_and_no_page(tmp_path):
         read_source(source)
 
 
+LENDER = """\
+# %% [markdown]
+# # Toy
+
+# %% [markdown] tags=["appendix"]
+# ## A heading
+# and its text, # which has no other
+
+# %% tags=["appendix", "front-page", "hide-input"] mystnb={"image": {"alt": "dots"}}
+draw(size)
+
+# %%
+print("not lent")
+"""
+
+BORROWER = """\
+# %% [markdown] tags=["repeat:01_toy"]
+# ## Toys
+
+# %% [markdown]
+# The end.
+"""
+
+
+def test_a_chapter_repeats_the_cells_that_another_lends(tmp_path):
+    (tmp_path / "01_toy.py").write_text(LENDER)
+    (tmp_path / "02_again.py").write_text(BORROWER)
+    own, heading, code, end = read_source(tmp_path / "02_again.py").cells
+    assert (own.source, end.source) == ("## Toys", "The end.")
+    assert heading.source == "### A heading\nand its text, # which has no other"
+    assert code.source == "draw(size)"
+    assert code.metadata == {"tags": ["hide-input"], "mystnb": {"image": {"alt": "dots"}}}
+    (tmp_path / "01_toy.py").write_text(LENDER.replace("draw(size)", "draw(2 * size)"))
+    assert read_source(tmp_path / "02_again.py").cells[2].source == "draw(2 * size)"
+
+
+@pytest.mark.parametrize(
+    ("lender", "message"),
+    [
+        (None, r"02_again\.py repeats 01_toy, but there is no 01_toy\.py"),
+        (SOURCE, "02_again\\.py repeats 01_toy, where no cell is tagged appendix"),
+    ],
+)
+def test_a_chapter_that_lends_nothing_cannot_be_repeated(tmp_path, lender, message):
+    if lender:
+        (tmp_path / "01_toy.py").write_text(lender)
+    (tmp_path / "02_again.py").write_text(BORROWER)
+    with pytest.raises(BuildError, match=message):
+        read_source(tmp_path / "02_again.py")
+
+
 def test_a_folder_without_chapters_is_an_error(tmp_path):
     with pytest.raises(BuildError, match="No chapter"):
         chapter_sources(tmp_path)
