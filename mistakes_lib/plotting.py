@@ -24,6 +24,7 @@ __all__ = [
 PALETTE = sns.color_palette("colorblind")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend that hides no curve
+FEW = 6  # curves whose legend finds room among them
 
 
 def new_figure(columns=1, rows=1, *, width=4.6, height=3.4, **kwargs):
@@ -101,7 +102,8 @@ def roc_curves(ax, groups):
         ax.plot(false_positive, true_positive, label=f"{label} ({auroc:.3f})", **style)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="chance (0.500)")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    ax.legend(title="method (AUROC)", frameon=False, fontsize="small", loc="best")
+    place = {"loc": "best"} if len(groups) <= FEW else BESIDE
+    ax.legend(title="method (AUROC)", frameon=False, fontsize="small", **place)
     return ax
 
 

@@ -30,7 +30,7 @@ eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 repeats = 5  # independent fits of the mixture
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "appendix"]
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -61,7 +61,7 @@ scorers |= {name: LogLikelihood(density) for name, density in deep.items()}
 pairs = score_pairs(scorers, test[test.correct], test[~test.correct])
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "appendix"]
 ours, ranking = table.iloc[0], table["AUROC"].sort_values(ascending=False)
 useful = "better than chance" if ours.low > 0.5 else "no better than chance"
 calibrated = table.loc["Calibrated"]
@@ -80,13 +80,13 @@ Markdown(
     f"{calibrated.AUROC:.3f}. {paper_finds}"
 )
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Two histograms
 #
 # Each test feature has a {term}`log-likelihood` under the mixture {eq}`eq-gmm`. If mistakes are made on
 # unusual features, the two groups part (Fig. 2, bottom row; the paper's for CIFAR-10 is Fig. 6, left).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Overlaid histograms of feature log-likelihood for correct and incorrect test predictions"}}
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Overlaid histograms of feature log-likelihood for correct and incorrect test predictions"}}
 dimension = test.features.shape[1]
 correct, incorrect = pairs[f"GMM-{n_components}"]
 figure, ax = plotting.new_figure(width=6.5)
@@ -105,7 +105,8 @@ _ = plotting.likelihood_histograms(ax, groups)
 # predictions, and *precision* the share of mistakes among what is flagged. Moving $T$ draws the
 # {term}`ROC curve` and the curve of precision against recall.
 # ```
-#
+
+# %% [markdown] tags=["appendix"]
 # The paper's Fig. 3 compares
 # the mixture with calibrated and raw confidence ({cite}`hendrycks2017baseline`,
 # {cite}`guo2017calibration`), Fig. 5 with two methods that need labels ({cite}`lee2018simple`,
@@ -120,12 +121,12 @@ _ = plotting.likelihood_histograms(ax, groups)
 # %%
 describe_scorers(scorers)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves and precision-recall curves of all methods for detecting test mistakes"}}
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves and precision-recall curves of all methods for detecting test mistakes"}}
 figure, (left, right) = plotting.new_figure(columns=2, width=5.2, height=4.4)
 plotting.roc_curves(left, pairs)
 _ = plotting.precision_recall_curves(right, pairs)
 
-# %%
+# %% tags=["appendix"]
 table.round(3)
 
 # %% [markdown]
@@ -174,8 +175,10 @@ pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]
 # attacks.
 
 # %% tags=["hide-input"]
-missing = f"Missing as well: {source.title} has neither VAE nor MAF yet."
-None if deep else Markdown(missing)
+text = f"Missing as well: {source.title} has neither VAE nor MAF yet."
+if "VAE" in deep:
+    text = f"For each input the VAE's estimate takes {deep['VAE'].importance_samples} samples."
+Markdown(text)
 
 # %% [markdown]
 # ## Independent fits
@@ -351,13 +354,13 @@ curves = {name: risk_coverage(np.concatenate(pair), right) for name, pair in pai
 figure, ax = plotting.new_figure(width=7.5)
 _ = plotting.risk_coverage_curves(ax, curves)
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Classifiers side by side
 #
 # Fig. 2 has a row and Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide ResNet, and a
 # Wide ResNet that saw 100 labels of each class. Here are all published ones with these images.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "appendix"]
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
 sides = {source.info["title"]: {name: pairs[name] for name in pairs if name not in deep}}
 for title, each in list(kinds.items())[1:]:
@@ -365,15 +368,15 @@ for title, each in list(kinds.items())[1:]:
     sides[title] = score_pairs(own, inputs[inputs.correct], inputs[~inputs.correct])
 side_tables = {title: auroc_table(side, confidence=confidence) for title, side in sides.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Log-likelihood histograms of correct and incorrect test predictions, one panel a classifier"}}
-figure, axes = plotting.new_figure(columns=len(kinds), width=5.2, squeeze=False)
-for ax, (title, side) in zip(axes[0], sides.items(), strict=True):
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Log-likelihood histograms of correct and incorrect test predictions, one panel a classifier"}}
+figure, axes = plotting.new_figure(rows=len(kinds), width=6.5, height=2.8, squeeze=False)
+for ax, (title, side) in zip(axes[:, 0], sides.items(), strict=True):
     dimension = kinds[title].info["num_features"]
     groups = dict(zip(("correct", "incorrect"), side[f"GMM-{n_components}"], strict=True))
     groups = {name: scores / dimension for name, scores in groups.items()}
     plotting.likelihood_histograms(ax, groups).set_title(title)
 
-# %%
+# %% tags=["appendix"]
 accuracies = {title: each.info["accuracy"]["test"] for title, each in kinds.items()}
 by_kind = pd.DataFrame({title: each.AUROC for title, each in side_tables.items()})
 by_kind.rename(columns=lambda title: f"{title} ({accuracies[title]:.1%} accurate)").round(3)

@@ -29,7 +29,7 @@ n_components = 1000  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input", "nbval-ignore-output"]
+# %% tags=["hide-input", "nbval-ignore-output", "appendix"]
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -55,7 +55,7 @@ scorers = source.scorers(n_components, seed=seed)
 ours, chosen = f"GMM-{n_components}", source.eps_level(eps)
 pairs = score_many(scorers, clean, adversarial)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "appendix"]
 tables = {
     (name.upper(), f"{level}/255"): auroc_table(pairs[name, level], confidence=confidence)
     for name, level in attacks
@@ -103,10 +103,11 @@ Markdown(
 #
 # The gradient passes through the network's own standardisation, so $\varepsilon$ is in pixels: 8/255
 # means at most 8 of 256 grey levels.
-#
+
+# %% [markdown] tags=["appendix"]
 # An attack that does not fool the network needs no detection. How often do these?
 
-# %%
+# %% tags=["appendix"]
 fooled = pd.DataFrame(
     {
         (name.upper(), f"{level}/255"): {"accuracy under attack": batch.accuracy}
@@ -116,13 +117,13 @@ fooled = pd.DataFrame(
 print(f"accuracy on the same {len(clean):,} clean images: {clean.accuracy:.1%}")
 fooled.map("{:.1%}".format)
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Where adversarial features lie
 #
 # Fig. 4, top (the paper's for CIFAR-10: Fig. 6, middle): {term}`log-likelihoods <log-likelihood>` of
 # clean and adversarial features under the same mixture {eq}`eq-gmm`.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Log-likelihood histograms of clean, FGSM and BIM features at the chosen radius"}}
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Log-likelihood histograms of clean, FGSM and BIM features at the chosen radius"}}
 dimension = clean.features.shape[1]
 groups = {"clean": pairs["fgsm", chosen][ours][0] / dimension}
 for name in ("fgsm", "bim"):
@@ -139,20 +140,20 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
     curves = {f"ε = {level}/255": pairs[name, level][ours] for level in source.eps_levels}
     plotting.roc_curves(ax, curves).set_title(name.upper())
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Method by method
 #
 # Fig. 5 (the paper's for CIFAR-10: Fig. 7): all detectors at the chosen radius.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
 figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
     plotting.roc_curves(ax, pairs[name, chosen]).set_title(f"{name.upper()}, ε = {chosen}/255")
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # AUROC of every method, attack and radius:
 
-# %%
+# %% tags=["appendix"]
 aurocs.round(3)
 
 # %% [markdown]
@@ -248,13 +249,13 @@ if adaptive:
     )
 Markdown(text)
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Classifiers side by side
 #
 # Fig. 5 has a panel for each kind of classifier. Here are all published ones with these images,
 # under the iterated attack at the chosen radius.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "appendix"]
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
 shown = [(n, r) for n in ("fgsm", "bim") for r in sorted({chosen, min(source.eps_levels)})]
 sides = {(source.info["title"], *key): pairs[key] for key in shown}
@@ -263,16 +264,16 @@ for title, each in list(kinds.items())[1:]:
     batches = {(n, r): each.attack(n, r / 255) for n, r in shown}
     sides |= {(title, *key): p for key, p in score_many(own, inputs, batches).items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
-figure, axes = plotting.new_figure(columns=len(kinds), width=5.2, height=4.4, squeeze=False)
-for ax, title in zip(axes[0], kinds, strict=True):
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
+figure, axes = plotting.new_figure(rows=len(kinds), width=6.5, height=4, squeeze=False)
+for ax, title in zip(axes[:, 0], kinds, strict=True):
     plotting.roc_curves(ax, sides[title, "bim", chosen]).set_title(title)
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # With 100 labels per class the paper finds the mixture ahead of every other method, most of all
 # where the attack is weakest (Fig. 5c):
 
-# %%
+# %% tags=["appendix"]
 weakest = min(source.eps_levels)
 side_tables = {
     (title, name.upper(), f"{radius}/255"): auroc_table(side, confidence=confidence)

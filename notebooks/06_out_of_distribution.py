@@ -29,7 +29,7 @@ n_components = 1000  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input", "nbval-ignore-output"]
+# %% tags=["hide-input", "nbval-ignore-output", "appendix"]
 import pandas as pd
 from IPython.display import Markdown
 
@@ -56,7 +56,7 @@ tables = {
 }
 auroc = pd.DataFrame({name: table.AUROC for name, table in tables.items()})
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "appendix"]
 beats_calibrated = [n for n, t in tables.items() if t.low[ours] > t.high["Calibrated"]]
 beats_mahalanobis = [n for n, t in tables.items() if t.low[ours] > t.high["Mahalanobis"]]
 noise = auroc["gaussian_noise"]
@@ -76,14 +76,14 @@ Markdown(
 # paper has Gaussian noise, Tiny ImageNet ({cite}`russakovsky2015imagenet`), Fashion-MNIST
 # ({cite}`xiao2017fashion`) and SVHN ({cite}`netzer2011reading`).
 
-# %%
+# %% tags=["appendix"]
 sizes = {name: len(source.ood(name)) for name in source.ood_sets}
 pd.DataFrame({"set": source.ood_sets, "images": sizes}).rename_axis("name")
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## What the network makes of them
 
-# %%
+# %% tags=["appendix"]
 sets = {"test": test} | {name: source.ood(name) for name in source.ood_sets}
 for name, batch in sets.items():
     sure = (scorers["Calibrated"].score(batch) > 0.9).mean()
@@ -111,19 +111,19 @@ for name, batch in sets.items():
 # part, so that a strange input may well get a high likelihood.
 # ```
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
 dimension = test.features.shape[1]
 figure, ax = plotting.new_figure(width=7)
 groups = {name: scorers[ours].score(batch) / dimension for name, batch in sets.items()}
 _ = plotting.likelihood_histograms(ax, groups)
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Table 1, rebuilt
 #
 # {term}`AUROC` of every method for telling each set from the test images (Table 2 of the paper has
 # CIFAR-10, Table 3 the Gaussian noise):
 
-# %%
+# %% tags=["appendix"]
 auroc.round(3)
 
 # %% [markdown]
@@ -173,13 +173,13 @@ names = swept.metric.str.removeprefix("auroc.").str.replace("_", " ")
 fits = swept.groupby(names).value.agg(["count", "mean", "std", "min", "max"]).round(4)
 fits if len(fits) else print(f"No sweep of {source.title}, K = {n_components}, is published.")
 
-# %% [markdown]
+# %% [markdown] tags=["appendix"]
 # ## Classifiers side by side
 #
 # Tables 1 and 2 have a block for each kind of classifier. Here are all published ones with these
 # images.
 
-# %%
+# %% tags=["appendix"]
 sides = {(source.info["title"], name): table.AUROC for name, table in tables.items()}
 for each in source.siblings(n_components)[1:]:
     own, inputs = each.scorers(n_components, seed=seed), each.features("test")

@@ -30,11 +30,12 @@ confidence = 0.95  # of intervals and tests
 
 # %% tags=["hide-input"]
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from mistakes_lib import (
     TemperatureScaling,
     as_evidence,
+    compare_settings,
     expected_calibration_error,
     load_experiment,
     load_run,
@@ -80,25 +81,25 @@ for split, count in info["data"]["counts"].items():
 # Appendix C's three classifiers are the presets of `notebooks/parameters/paper.yml`. On some
 # settings it is silent; there the preset has what this book chose, for the reasons below.
 
-# %%
-preset = {
+# %% tags=["hide-input"]
+presets = {
     "densenet_bc": "densenet_bc_100_12",
     "wide_resnet": "wrn_28_10",
     "semi_supervised": "te_wrn_28_10",
-}[source.family]
-silent = {
-    "densenet_bc_100_12": {"largest translation (pixels)", "mirroring", "precision"},
-    "wrn_28_10": {"last activation", "schedule", "momentum (Nesterov)", "precision"},
 }
-silent["te_wrn_28_10"] = silent["wrn_28_10"] | {"epochs", "batch size", "peak learning rate"}
-silent["te_wrn_28_10"] |= {"ensemble momentum α", "ramp-up, ramp-down (epochs)", "L2 weight"}
+wide = {"last activation", "schedule", "momentum (Nesterov)", "precision"}
+ensembling = {"epochs", "batch size", "peak learning rate", "L2 weight", "ensemble momentum α"}
+silent = {
+    "densenet_bc": {"largest translation (pixels)", "mirroring", "precision"},
+    "wide_resnet": wide,
+    "semi_supervised": wide | ensembling | {"ramp-up, ramp-down (epochs)"},
+}
 
 # %% tags=["hide-input"]
-paper, ours = load_experiment("paper", preset=preset).settings(), source.experiment.settings()
-names = list(dict.fromkeys([*paper, *ours]))
-table = pd.DataFrame({"paper": paper, "this run": ours}, index=names).astype(object).fillna("–")
+printed = {family: load_experiment("paper", preset=name) for family, name in presets.items()}
+table = compare_settings({"paper": printed[source.family], "this run": source.experiment})
 table["departs"] = (table["paper"] != table["this run"]).map({True: "yes", False: ""})
-table["printed"] = ["no: chosen" if name in silent[preset] else "yes" for name in names]
+table["printed"] = ["no: chosen" if n in silent[source.family] else "yes" for n in table.index]
 table
 
 # %% [markdown]
@@ -135,6 +136,7 @@ _ = plotting.training_curves(ax, info["training"]["history"])
 # The others' numbers are one parameter away, as in `papermill … -p classifier NAME`.
 
 # %% tags=["hide-input"]
+everyone = published_runs()
 rows = {
     published.name: {
         "classifier": published.info["title"],
@@ -143,9 +145,18 @@ rows = {
         "hardware": published.info["training"]["hardware"],
         "test accuracy": f"{published.info['accuracy']['test']:.1%}",
     }
-    for published in published_runs()
+    for published in everyone
 }
 pd.DataFrame.from_dict(rows, orient="index")
+
+# %% [markdown]
+# Each of them beside the preset that it stands for, as printed:
+
+# %% tags=["hide-input"]
+for family, preset in printed.items():
+    own = {each.name: each.experiment for each in everyone if each.family == family}
+    if own:
+        display(compare_settings({"paper": preset} | own))
 
 # %% [markdown]
 # ## Attacks, out-of-distribution sets, mixtures
