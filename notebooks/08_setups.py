@@ -44,6 +44,7 @@ from mistakes_lib import (
     reliability_bins,
 )
 
+pd.set_option("display.max_colwidth", None)  # schedules take long words
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 info, test = source.info, source.features("test")
 scaling = TemperatureScaling().fit(source.features("validation"))
