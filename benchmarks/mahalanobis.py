@@ -21,6 +21,7 @@ from benchmarks.measuring import RUN, as_table, in_turns, machine, new_parser, r
 from benchmarks.results import write_section
 from mistakes_lib import FeatureSet, Mahalanobis, load_run
 
+RIDGE = 1e-6  # that pytorch-ood adds to the covariance's diagonal
 SOME = 2000  # rows on which the two are compared, and on which memory's detectors are fitted
 
 
@@ -45,6 +46,8 @@ def difference(train, ours):
     """Largest relative difference of the two scores in float64, once they are on one scale."""
     some = train.features[:SOME]
     peer = peer_fitted_on(train, torch.float64)
+    # Without the ridge, which counts where a feature hardly varies and rows are few.
+    peer.precision = torch.linalg.inv(peer.cov - RIDGE * torch.eye(len(peer.cov)).double())
     # Half the squared distance, with a covariance that is not divided by n, and no minus sign.
     theirs = -2 * len(train) * peer.predict_features(torch.tensor(some).double()).numpy()
     scores = ours.score(FeatureSet(some, train.logits[:SOME]))
