@@ -488,9 +488,7 @@ def publish(root=ROOT, output=None):
     if missing:
         raise BuildError(f"Jupyter Book did not write {', '.join(missing)} to {html}.")
     for source in chapter_sources():  # for the button beside that of the notebook
-        text = jupytext.writes(read_source(source), fmt="py:percent")
-        path = html / "_sources" / CHAPTERS.relative_to(ROOT) / source.name
-        path.write_text(text, encoding="utf-8")
+        shutil.copy(source, html / "_sources" / CHAPTERS.relative_to(ROOT))
     return html
 
 
