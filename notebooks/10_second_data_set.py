@@ -1,0 +1,118 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+
+# %% [markdown]
+# # Appendix: a second data set
+#
+# *Does the story hold on other images?*
+#
+# The paper tells it on CIFAR-100 and once more, in its Appendix A, on CIFAR-10 (Fig. 6 and 7, Table 2).
+# This book tells it on CIFAR-10; here it is once more on images of a hundred classes, a subset of
+# Tiny ImageNet ({cite}`russakovsky2015imagenet`) that has the shape of CIFAR-100.
+#
+# Nothing below is new: these are cells of chapters 4 to 7, run with other parameters. Those chapters
+# say what each cell does and why.
+
+# %% tags=["parameters", "hide-input"]
+run = None  # folder or name of a run; None: the one named by the next three
+data_set = "tiny_imagenet_100"  # in-distribution images
+classifier = "wrn_16_2"  # network that was trained on them
+seed = 0  # of training and of every fit
+first = "cifar10/wrn_16_2/seed0"  # folder or name of a run on the first data set
+n_components = 100  # Gaussians in the mixture for mistakes and purification
+n_components_large = 1000  # Gaussians in the mixture for attacks and strange images
+eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
+confidence = 0.95  # of intervals and tests
+tuning_images = 2000  # validation images on which purification's settings are compared
+steps = 100  # of gradient descent
+learning_rates = [0.0001, 0.0003, 0.001]  # step sizes to compare
+strengths = [0.1, 1.0, 10.0]  # values of ν to compare
+
+# %% tags=["hide-input"]
+import pandas as pd
+from IPython.display import Markdown
+
+from mistakes_lib import LogLikelihood, TemperatureScaling, auroc_table, load_run, score_pairs
+
+runs, rows = [load_run(first), load_run(run or f"{data_set}/{classifier}/seed{seed}")], {}
+for each in runs:
+    test, density = each.features("test"), each.density
+    mixtures = [LogLikelihood(density(k, seed=seed)) for k in (n_components, n_components_large)]
+    pairs = {"mistakes": (mixtures[0], test[test.correct], test[~test.correct])}
+    for name in each.experiment.attacks:
+        pairs[name.upper()] = (mixtures[1], test[each.attacked], each.attack(name, eps))
+    pairs |= {name: (mixtures[1], test, each.ood(name)) for name in each.ood_sets}
+    calibrated = TemperatureScaling().fit(each.features("validation"))
+    for failure, (mixture, *groups) in pairs.items():
+        both = score_pairs({"mixture": mixture, "calibrated": calibrated}, *groups)
+        rows[failure, each.title] = auroc_table(both).AUROC
+table = pd.DataFrame(rows).T.rename_axis(["failure", "run"])
+
+# %% tags=["hide-input"]
+lead = (table.mixture - table.calibrated).unstack().dropna()
+same = (lead > 0).nunique(axis=1) == 1
+one, other = (f"{each.title}, {each.info['accuracy']['test']:.1%} accurate" for each in runs)
+differs = f" (not: {', '.join(same.index[~same])})" if not same.all() else ""
+Markdown(
+    f"**Verdict.** Two networks are compared: {one}; and {other}. In {same.sum()} of {len(same)} "
+    f"kinds of failure the same one of two is ahead on both, the mixture or calibrated "
+    f"confidence{differs}. The mixture detects mistakes with an AUROC of "
+    f"{table.mixture['mistakes'].iloc[0]:.3f} on the first and "
+    f"{table.mixture['mistakes'].iloc[-1]:.3f} on the second."
+)
+
+# %% [markdown]
+# AUROC of the mixture and of calibrated confidence, for all that the networks should notice. A dash
+# stands where a set of images is strange to one of them only.
+
+# %%
+table.unstack("run").round(3).fillna("–")
+
+# %% [markdown] tags=["repeat:04_mistakes"]
+# ## Mistakes
+#
+# The cells of {doc}`04_mistakes` on the second data set.
+
+# %% tags=["hide-input"]
+smaller, n_components = n_components, n_components_large  # as chapters 5 and 6 have it
+
+# %% [markdown] tags=["repeat:05_adversarial"]
+# ## Adversarial inputs
+#
+# The cells of {doc}`05_adversarial`.
+
+# %% [markdown] tags=["repeat:06_out_of_distribution"]
+# ## Out-of-distribution inputs
+#
+# The cells of {doc}`06_out_of_distribution`. The images of the other hundred classes of Tiny ImageNet
+# are *near*: taken from the same source, but of kinds that the network never saw.
+
+# %% tags=["hide-input"]
+n_components = smaller
+
+# %% [markdown] tags=["repeat:07_purification"]
+# ## Purification
+#
+# The cells of {doc}`07_purification`.
+
+# %% [markdown]
+# ## Go further
+#
+# A third data set needs its images, a run, and one parameter:
+#
+# ```bash
+# mistakes run published --data-set cifar100 --preset wrn_16_2
+# papermill notebooks/10_second_data_set.ipynb out.ipynb -p data_set cifar100
+# ```
