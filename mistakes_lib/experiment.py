@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mistakes_lib.classifiers import ARCHITECTURES
 from mistakes_lib.data import DATASETS
-from mistakes_lib.density import FeatureMAF, FeatureVAE
+from mistakes_lib.density import FeatureMAF, FeatureVAE, PixelCNN
 from mistakes_lib.storage import read_yaml
 from mistakes_lib.suggestions import did_you_mean
 from mistakes_lib.temporal_ensembling import TemporalEnsembling
@@ -98,6 +98,8 @@ class Experiment:
         mixtures: numbers of mixture components K to fit and keep.
         deep_densities: "vae", "maf" → arguments of :class:`~mistakes_lib.density.FeatureVAE` and
             :class:`~mistakes_lib.density.FeatureMAF`, to fit and keep.
+        pixel_cnn: arguments of :class:`~mistakes_lib.density.PixelCNN`, to train on the images
+            themselves; empty trains none.
         adaptive: :class:`AdaptiveAttack`, or None.
 
     Raises:
@@ -124,6 +126,7 @@ class Experiment:
     ood: dict = field(default_factory=dict)
     mixtures: tuple = (100,)
     deep_densities: dict = field(default_factory=dict)
+    pixel_cnn: dict = field(default_factory=dict)
     adaptive: AdaptiveAttack | None = None
 
     def __post_init__(self):
@@ -135,7 +138,7 @@ class Experiment:
             raise ValueError("then goes on from training with all labels, not labels_per_class")
         if self.labels_per_class is not None and self.ensembling is None:
             object.__setattr__(self, "ensembling", TemporalEnsembling())
-        for name in ("architecture", "ood", "deep_densities"):
+        for name in ("architecture", "ood", "deep_densities", "pixel_cnn"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} must be a mapping, got {getattr(self, name)!r}")
         for data_set in (self.data_set, *self.ood):
@@ -145,7 +148,10 @@ class Experiment:
         if unknown:
             raise ValueError(f"unknown attack {sorted(unknown)[0]!r}: choose from {ATTACKS}")
         for name, arguments in self.deep_densities.items():
-            _check_density(name, arguments)
+            if name not in DEEP_DENSITIES:
+                raise ValueError(f"unknown density {name!r}{_nearest(name, DEEP_DENSITIES)}")
+            _check_arguments(DEEP_DENSITIES[name], arguments, f"deep_densities.{name}")
+        _check_arguments(PixelCNN, self.pixel_cnn, "pixel_cnn")
         if self.adaptive is not None and self.adaptive.n_components not in self.mixtures:
             raise ValueError(
                 f"adaptive: n_components must be one of the mixtures {self.mixtures}, "
@@ -384,14 +390,12 @@ def _check_keys(mapping, dataclass_type, where):
     _check_names(mapping, [f.name for f in fields(dataclass_type)], where)
 
 
-def _check_density(name, arguments):
-    """Refuse an unknown deep density, or arguments that it does not take."""
-    if name not in DEEP_DENSITIES:
-        raise ValueError(f"unknown density {name!r}{_nearest(name, DEEP_DENSITIES)}")
-    known = set(DEEP_DENSITIES[name]().get_params()) - {"random_state", "device", "verbose"}
+def _check_arguments(density, arguments, where):
+    """Refuse arguments that a density does not take."""
     if not isinstance(arguments, dict):
-        raise ValueError(f"deep_densities.{name} must be a mapping, got {arguments!r}")
-    _check_names(arguments, sorted(known), f"deep_densities.{name}")
+        raise ValueError(f"{where} must be a mapping, got {arguments!r}")
+    known = set(density().get_params()) - {"random_state", "device", "verbose"}
+    _check_names(arguments, sorted(known), where)
 
 
 def _check_names(mapping, known, where):

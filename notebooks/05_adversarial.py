@@ -146,7 +146,7 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
 # Fig. 5 (the paper's for CIFAR-10: Fig. 7): all detectors at the chosen radius.
 
 # %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
-figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
+figure, axes = plotting.new_figure(rows=2, width=7.5, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
     plotting.roc_curves(ax, pairs[name, chosen]).set_title(f"{name.upper()}, ε = {chosen}/255")
 

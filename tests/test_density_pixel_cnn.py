@@ -189,6 +189,20 @@ def test_the_same_seed_gives_the_same_density_and_leaves_torchs_own_alone(fitted
     assert not np.array_equal(other.score_samples(images(5)), fitted.score_samples(images(5)))
 
 
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(fitted, tmp_path):
+    checkpoint = tmp_path / "training.safetensors"
+    PixelCNN(**QUICK | {"epochs": 1}).fit(images(), checkpoint=checkpoint)
+    resumed = PixelCNN(**QUICK).fit(images(), checkpoint=checkpoint)
+    resumed.save(tmp_path / "resumed.safetensors")
+    fitted.save(tmp_path / "whole.safetensors")
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    assert (tmp_path / "resumed.safetensors").read_bytes() == whole
+    with pytest.raises(ValueError, match="is the checkpoint of another training"):
+        PixelCNN(**QUICK | {"lr": 0.1}).fit(images(), checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="holds a PixelCNN, not a PixelCNN checkpoint"):
+        PixelCNN(**QUICK).fit(images(), checkpoint=tmp_path / "whole.safetensors")
+
+
 def test_samples_are_images(fitted):
     drawn = fitted.sample(3)
     assert (drawn.shape, drawn.dtype) == ((3, 3, 4, 4), np.uint8)

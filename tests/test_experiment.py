@@ -282,6 +282,7 @@ def test_appendix_c_as_printed():
         (changed("", deep_densities={"vea": {}}), "unknown density 'vea': did you mean 'vae'"),
         (changed("", deep_densities={"vae": 3}), "deep_densities.vae must be a mapping"),
         (changed("", deep_densities={"maf": {"epoch": 3}}), "did you mean 'epochs'"),
+        (changed("", pixel_cnn={"epoch": 3}), "pixel_cnn has an unknown key 'epoch': did you mean"),
         (SMALL | {"data_sets": 3}, "data_sets must be a mapping"),
         (SMALL | {"data_sets": {"digits": {"odd": 3}}}, "unknown key 'odd'"),
         (SMALL | {"presets": 3}, "presets must be a mapping"),

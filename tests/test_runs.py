@@ -20,7 +20,8 @@ from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.cli import app
 from mistakes_lib.comparison import fit_scorers
 from mistakes_lib.data import load_dataset
-from mistakes_lib.density import DiagonalGMM, FeatureVAE
+from mistakes_lib.density import DiagonalGMM, FeatureVAE, PixelCNN
+from mistakes_lib.density.image_codes import histogram_bits
 from mistakes_lib.experiment import AdaptiveAttack, Experiment
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.runs import Run, load_run, make_run, publish_run, runs_root, train_run
@@ -38,6 +39,7 @@ EXPERIMENT = Experiment(
     ood={"photo_patches": 15},
     mixtures=(2,),
     deep_densities={"vae": {"hidden": 4, "latent": 2, "epochs": 2, "importance_samples": 8}},
+    pixel_cnn={"n_filters": 2, "n_resnets": 1, "n_mixtures": 2, "n_scales": 1, "epochs": 1},
     adaptive=AdaptiveAttack(eps_level=32, n_components=2, weights=(0, 2.5), images=5, iterations=3),
 )
 FEATURES = {f"features/{split}.safetensors" for split in ("train", "validation", "test")}
@@ -47,6 +49,10 @@ SCORERS = {
     f"scorers/{name}.safetensors"
     for name in ("mahalanobis", "relative-mahalanobis", "vim", "zheng-hong-1")
 }
+PIXELS = {
+    "density/pixel_cnn.safetensors",  # which knows nothing of the classifier
+    *(f"pixels/{name}.safetensors" for name in ("validation", "test", "photo_patches")),
+}
 STAGES = {
     "classifier.safetensors",
     *FEATURES,
@@ -55,6 +61,7 @@ STAGES = {
     "ood/photo_patches.safetensors",
     "density/gmm-2.safetensors",
     "density/vae.safetensors",
+    *PIXELS,
     *SCORERS,
     "figures/examples.png",
     "figures/pictures.png",
@@ -223,6 +230,31 @@ def test_deep_densities_are_fitted_with_the_experiments_arguments(run):
     (vae,) = run.deep_densities().values()
     np.testing.assert_allclose(vae.score_samples(test), fresh.score_samples(test))
     assert list(run.deep_densities()) == ["VAE"]
+
+
+def test_the_pixel_cnn_scores_the_images_of_the_features(run):
+    images = {"test": digits(), "photo_patches": load_dataset("photo_patches").subset(15, seed=0)}
+    train = load_dataset("digits", "train").images
+    fresh = PixelCNN(**EXPERIMENT.pixel_cnn, random_state=0, device="cpu").fit(train)
+    for name, image_set in images.items():
+        stored = run.image_log_likelihood(name)
+        np.testing.assert_allclose(stored, fresh.score_samples(image_set.images), rtol=1e-5)
+        bits = run.bits_per_dim[name]
+        expected = fresh.bits_per_dim(image_set.images).mean()
+        assert bits["PixelCNN"] == pytest.approx(expected, rel=1e-5)
+    assert bits["independent pixels"] == histogram_bits(train, images["photo_patches"].images)
+    assert set(run.bits_per_dim) == {"validation", *images}
+    assert not (run.path / "pixel_cnn-training.safetensors").exists()
+
+
+def test_a_deep_density_with_another_seed_is_fitted_now(run):
+    rows, test = run.features("train").features, run.features("test").features
+    other = FeatureVAE(**EXPERIMENT.deep_densities["vae"], random_state=1, device="cpu").fit(rows)
+    density = run.deep_density("vae", seed=1)
+    np.testing.assert_allclose(density.score_samples(test), other.score_samples(test))
+    assert not np.allclose(density.score_samples(test), run.deep_density("vae").score_samples(test))
+    with pytest.raises(FileNotFoundError, match="has no density 'maf'; it has: vae"):
+        run.deep_density("maf")
 
 
 @pytest.mark.parametrize("weight", [0, 2.5])
@@ -508,10 +540,13 @@ def test_a_damaged_run_json_is_written_again(root, published):
         ),
         ({"attack_images": 13}, ATTACKS),
         ({"attacks": ("bim",)}, set()),
-        ({"ood": {"photo_patches": 16}}, {"ood/photo_patches.safetensors"}),
+        (
+            {"ood": {"photo_patches": 16}},
+            {"ood/photo_patches.safetensors", "pixels/photo_patches.safetensors"},
+        ),
         ({"ood": {}}, set()),
-        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES),
-        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES),
+        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES - PIXELS),
+        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES - PIXELS),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -1,8 +1,11 @@
 """PixelCNN++: a density of images, which the paper compares with densities of features (§4.1)."""
 
 import copy
+import json
+import logging
 import math
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +17,21 @@ from mistakes_lib.density.base import Density, seeded
 from mistakes_lib.density.logistic_mixture import n_parameters, pixel_log_prob, sample_pixels
 from mistakes_lib.density.pixel_cnn_network import PixelCNNNetwork
 from mistakes_lib.features import resolve_device
+from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.validation import check_positive
 
 __all__ = ["PixelCNN"]
 
 PRECISIONS = ("float32", "bfloat16")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
+INCIDENTAL = (
+    "epochs",
+    "device",
+    "random_state",
+    "verbose",
+)  # resumable with others
+
+logger = logging.getLogger(__name__)
 
 
 class PixelCNN(Density):
@@ -101,19 +114,21 @@ class PixelCNN(Density):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, checkpoint=None):
         """Train the network.
 
         Args:
             X: images, uint8 (n, 3, h, w), 0 … 255.
             y: ignored.
+            checkpoint: safetensors file that is written after every epoch, and from which a
+                training that was killed goes on as if it had not been; None writes none.
 
         Returns:
             self.
 
         Raises:
-            ValueError: a bad parameter, images of another kind or size, or a loss that left the
-                finite numbers.
+            ValueError: a bad parameter, images of another kind or size, a loss that left the
+                finite numbers, or a checkpoint of another training.
         """
         self._check_parameters()
         self.image_shape_ = self._image_shape(X)
@@ -122,7 +137,7 @@ class PixelCNN(Density):
         device = resolve_device(self.device)
         images = torch.as_tensor(X).to(device)
         with seeded(self.seed_, device):
-            averaged = self._train(self._build().to(device), images)
+            averaged = self._train(self._build().to(device), images, checkpoint)
         self.network_ = averaged.cpu().eval().requires_grad_(False)
         return self
 
@@ -218,33 +233,84 @@ class PixelCNN(Density):
         device = resolve_device(self.device)
         return copy.deepcopy(self.network_).to(device), device
 
-    def _train(self, network, images):
+    def _train(self, network, images, checkpoint):
         """Train the network in place; return the average of its weights, a network as well."""
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.lr_decay)
         averaged = copy.deepcopy(network)
-        self.losses_, steps_done = [], 0
+        self.losses_ = self._resume(checkpoint, network, averaged, optimizer, len(images))
         steps = math.ceil(len(images) / self.batch_size)
-        with tqdm(total=self.epochs * steps, desc="PixelCNN", disable=not self.verbose) as bar:
-            for epoch in range(1, self.epochs + 1):
+        done = len(self.losses_) * steps
+        bar = tqdm(
+            total=self.epochs * steps, initial=done, desc="PixelCNN", disable=not self.verbose
+        )
+        with bar:
+            for epoch in range(len(self.losses_), self.epochs):
+                torch.manual_seed(self.seed_ + epoch)  # whether resumed or not
                 total = torch.zeros((), dtype=torch.float64, device=images.device)
                 order = torch.randperm(len(images), device=images.device)
                 for rows in order.split(self.batch_size):
                     losses = -self._log_prob(network, images[rows], self.precision)
                     optimizer.zero_grad(set_to_none=True)
                     (losses.mean() / self.n_features_in_).backward()
+                    for group in optimizer.param_groups:
+                        group["lr"] = self.lr * self.lr_decay**done
                     optimizer.step()
-                    schedule.step()
-                    steps_done += 1
-                    self._average(averaged, network, steps_done)
+                    done += 1
+                    self._average(averaged, network, done)
                     total += losses.detach().sum()
                     bar.update()
                 bits = total.item() / (len(images) * self.n_features_in_ * math.log(2))
                 if not math.isfinite(bits):
-                    raise ValueError(f"the loss became {bits} in epoch {epoch}: lower lr={self.lr}")
+                    raise ValueError(
+                        f"the loss became {bits} in epoch {epoch + 1}: lower lr={self.lr}"
+                    )
                 self.losses_.append(bits)
-                bar.set_postfix_str(f"epoch {epoch}, {bits:.3f} bits/dim")
+                self._keep(checkpoint, network, averaged, optimizer, len(images))
+                bar.set_postfix_str(f"epoch {epoch + 1}, {bits:.3f} bits/dim")
+                logger.info("PixelCNN, epoch %d of %d: %.3f bits/dim", epoch + 1, self.epochs, bits)
         return averaged
+
+    def _signature(self, n_images):
+        """What must agree before a checkpoint may be resumed, as JSON."""
+        parameters = {k: v for k, v in self.get_params().items() if k not in INCIDENTAL}
+        own = {"parameters": parameters, "seed": self.seed_, "images": n_images}
+        return json.dumps(own, sort_keys=True)
+
+    def _keep(self, checkpoint, network, averaged, optimizer, n_images):
+        """Write weights, their average and Adam's moments."""
+        if checkpoint is None:
+            return
+        arrays = {}
+        for (name, weight), mean in zip(
+            network.named_parameters(), averaged.parameters(), strict=True
+        ):
+            state = optimizer.state[weight]
+            parts = {"weight": weight.detach(), "average": mean.detach()}
+            parts |= {moment: state[moment] for moment in (*MOMENTS, "step")}
+            arrays |= {f"{part}.{name}": tensor.cpu().numpy() for part, tensor in parts.items()}
+        facts = {"signature": self._signature(n_images), "losses": self.losses_}
+        save_arrays(checkpoint, arrays, {"kind": "PixelCNN checkpoint", **facts})
+
+    @torch.no_grad()
+    def _resume(self, checkpoint, network, averaged, optimizer, n_images):
+        """Load what :meth:`_keep` wrote, if anything; return the losses of its epochs."""
+        if checkpoint is None or not Path(checkpoint).is_file():
+            return []
+        arrays, metadata = load_arrays(checkpoint, ["PixelCNN checkpoint"])
+        if metadata["signature"] != self._signature(n_images):
+            raise ValueError(
+                f"{checkpoint} is the checkpoint of another training (parameters, seed or number "
+                "of images differ): delete it or choose another file"
+            )
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        for (name, weight), mean in zip(
+            network.named_parameters(), averaged.parameters(), strict=True
+        ):
+            weight.copy_(tensors[f"weight.{name}"])
+            mean.copy_(tensors[f"average.{name}"])
+            state = {moment: tensors[f"{moment}.{name}"].to(weight.device) for moment in MOMENTS}
+            optimizer.state[weight] = state | {"step": tensors[f"step.{name}"]}
+        return metadata["losses"]
 
     @torch.no_grad()
     def _average(self, averaged, network, steps_done):

@@ -12,10 +12,12 @@ from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.temporal_ensembling import choose_labelled
 
 __all__ = [
+    "PIXEL_CNN",
     "TRAINING_FEATURES",
     "adaptive_file",
     "labelled_rows",
     "mixture_file",
+    "pixels_file",
     "read_classifier",
     "read_json",
     "scorer_file",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 TRAINING_FEATURES = "features/train.safetensors"
+PIXEL_CNN = "density/pixel_cnn.safetensors"
 
 
 def read_json(path):
@@ -48,6 +51,11 @@ def read_classifier(path):
 def mixture_file(n_components):
     """Where a run keeps the mixture with so many components."""
     return f"density/gmm-{n_components}.safetensors"
+
+
+def pixels_file(name):
+    """Where a run keeps what its PixelCNN says of a split or an out-of-distribution set."""
+    return f"pixels/{name}.safetensors"
 
 
 def adaptive_file(weight):

@@ -50,6 +50,7 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
             stages.ood()
             stages.densities()
             stages.deep_densities()
+            stages.pixel_cnn()
             stages.scorers()
             stages.adaptive_attack()
             stages.examples()

@@ -15,12 +15,13 @@ from mistakes_lib.runs.files import (
     adaptive_file,
     labelled_rows,
     mixture_file,
+    pixels_file,
     read_classifier,
     read_json,
     scorer_file,
 )
 from mistakes_lib.scores import LogLikelihood, Scorer
-from mistakes_lib.storage import runs_root, sha256_of
+from mistakes_lib.storage import load_arrays, runs_root, sha256_of
 
 __all__ = ["PUBLISHED_RUNS", "Run", "load_run", "published_runs"]
 
@@ -237,12 +238,57 @@ class Run:
         gmm = DiagonalGMM(n_components, max_iter=PATIENT, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
 
+    def deep_density(self, name, *, seed=None, progress=False):
+        """The run's VAE or MAF of the training features: its own, or with another seed fitted now.
+
+        Args:
+            name: "vae" or "maf", one of ``experiment.deep_densities``, which has its arguments.
+            seed: seed of the fit; the run's own by default.
+            progress: show the epochs of a new fit.
+
+        Raises:
+            FileNotFoundError: it has no such density, or was published without its training
+                features and cannot fit another.
+        """
+        known = self.experiment.deep_densities
+        if name not in known:
+            raise FileNotFoundError(
+                f"run {self.name} has no density {name!r}; it has: {', '.join(known) or 'none'}"
+            )
+        if seed is None or seed == self.experiment.seed:
+            return DEEP_DENSITIES[name].load(self.file(f"density/{name}.safetensors"))
+        if not self.has_training_features:
+            raise FileNotFoundError(
+                f"run {self.name} was published without its training features: it has the {name} "
+                f"with seed {self.experiment.seed}, and no other can be fitted"
+            )
+        density = DEEP_DENSITIES[name](**known[name], random_state=seed, verbose=int(progress))
+        return density.fit(self.features("train").features)
+
     def deep_densities(self):
         """The run's other densities of the training features, "VAE" or "MAF" → fitted density."""
-        return {
-            name.upper(): DEEP_DENSITIES[name].load(self.file(f"density/{name}.safetensors"))
-            for name in self.experiment.deep_densities
-        }
+        return {name.upper(): self.deep_density(name) for name in self.experiment.deep_densities}
+
+    @property
+    def bits_per_dim(self):
+        """What images take under the PixelCNN and without one, mean bits per dimension.
+
+        "validation", "test" or a name of :attr:`ood_sets` → name of the code → bits; empty for a
+        run without a PixelCNN.
+        """
+        return self.info["bits_per_dim"]
+
+    def image_log_likelihood(self, name):
+        """Log-likelihood of images under the run's PixelCNN, float64 (n,), nats.
+
+        Args:
+            name: "validation", "test" or one of :attr:`ood_sets`; the rows are those of the
+                features.
+
+        Raises:
+            FileNotFoundError: the run has no PixelCNN, or no such set.
+        """
+        return load_arrays(self.file(pixels_file(name)), ["log-likelihood"])[0]["log_likelihood"]
 
     @property
     def has_training_features(self):

@@ -14,22 +14,25 @@ from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.comparison import fit_scorer, usual_scorers
 from mistakes_lib.data import SPLITS, load_dataset
-from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.density import DiagonalGMM, PixelCNN
+from mistakes_lib.density.image_codes import histogram_bits, webp_bits
 from mistakes_lib.experiment import DEEP_DENSITIES
 from mistakes_lib.features import FeatureSet, extract_features
 from mistakes_lib.progress import somebody_watches
 from mistakes_lib.runs.files import (
+    PIXEL_CNN,
     TRAINING_FEATURES,
     adaptive_file,
     labelled_rows,
     mixture_file,
+    pixels_file,
     read_classifier,
     read_json,
     scorer_file,
     write_classifier,
 )
 from mistakes_lib.runs.provenance import environment, hardware_of, title_of
-from mistakes_lib.storage import atomic_write, load_arrays, sha256_of
+from mistakes_lib.storage import atomic_write, load_arrays, save_arrays, sha256_of
 from mistakes_lib.temporal_ensembling import choose_labelled, train_temporal_ensembling
 from mistakes_lib.training import train
 
@@ -39,6 +42,7 @@ ATTACKS = {"fgsm": fgsm, "bim": bim}
 PICTURED = 60  # test images on the sheet of pictures
 PICTURE_EDGE = 32  # of each, in pixels at most
 PAPERS_MIXTURE = 100  # components, for mistakes
+COMPRESSED = 1000  # images that WebP is tried on
 
 
 class Stages:
@@ -233,9 +237,13 @@ class Stages:
                 inputs = [self._sha("classifier.safetensors"), test.fingerprint, name, level]
                 self._stage(f"attacks/{name}-{level}.safetensors", inputs, compute)
 
+    def _out_of_distribution(self, name):
+        count = self.experiment.ood[name]
+        return self.images(name, "test").subset(count, seed=self.experiment.seed)
+
     def ood(self):
-        for name, count in self.experiment.ood.items():
-            image_set = self.images(name, "test").subset(count, seed=self.experiment.seed)
+        for name in self.experiment.ood:
+            image_set = self._out_of_distribution(name)
 
             def compute(path, image_set=image_set):
                 batch = self._extract(path, image_set.images)
@@ -277,6 +285,45 @@ class Stages:
 
             inputs = [self._sha(TRAINING_FEATURES), arguments, self.experiment.seed]
             self._stage(f"density/{name}.safetensors", inputs, compute)
+
+    def pixel_cnn(self):
+        """Train a density of the images, and keep what it says of them: no run keeps images."""
+        own = self.experiment
+        if not own.pixel_cnn:
+            return
+        train_set = self.images(own.data_set, "train")
+        checkpoint = self.folder / "pixel_cnn-training.safetensors"
+
+        def compute(path):
+            density = PixelCNN(
+                **own.pixel_cnn,
+                random_state=own.seed,
+                device=self.device,
+                verbose=int(self.progress and somebody_watches()),
+            )
+            density.fit(train_set.images, checkpoint=checkpoint)
+            density.set_params(verbose=0).save(path)
+            return {"hardware": hardware_of(self.device), "losses": density.losses_}
+
+        inputs = [train_set.fingerprint, own.pixel_cnn, own.seed]
+        self._stage(PIXEL_CNN, inputs, compute)
+        checkpoint.unlink(missing_ok=True)
+        sets = {name: self.images(own.data_set, name) for name in ("validation", "test")}
+        sets |= {name: self._out_of_distribution(name) for name in own.ood}
+        for name, image_set in sets.items():
+
+            def compute(path, images=image_set.images):
+                density = PixelCNN.load(self.folder / PIXEL_CNN).set_params(device=self.device)
+                values = density.score_samples(images)  # (n,) nats
+                save_arrays(path, {"log_likelihood": values}, {"kind": "log-likelihood"})
+                return {
+                    "PixelCNN": float(-values.mean() / (density.n_features_in_ * np.log(2))),
+                    "WebP, lossless": webp_bits(images[:COMPRESSED]),
+                    "independent pixels": histogram_bits(train_set.images, images),
+                }
+
+            inputs = [self._sha(PIXEL_CNN), image_set.fingerprint]
+            self._stage(pixels_file(name), inputs, compute)
 
     def adaptive_attack(self):
         """Attack the classifier and the mixture at once, for each weight of the second."""
@@ -404,6 +451,11 @@ class Stages:
                 name.removeprefix("ood/").removesuffix(".safetensors"): stage["description"]
                 for name, stage in facts.items()
                 if name.startswith("ood/")
+            },
+            "bits_per_dim": {
+                Path(name).stem: stage
+                for name, stage in facts.items()
+                if name.startswith("pixels/")
             },
             "features_dtype": "float16",
             "environment": environment(),
