@@ -13,6 +13,8 @@ from functools import reduce
 
 import torch
 
+from mistakes_lib.density.products import Affine
+
 __all__ = [
     "Expectation",
     "Mixture",
@@ -103,14 +105,13 @@ class Expectation:
         # Features in units of their own spread keep float32 in its range.
         self.scale = (mixture.weights @ (mixture.variances + means.square())).sqrt()  # (d,)
         scaled = torch.cat([means * precisions * self.scale, -0.5 * precisions * self.scale**2], 1)
-        self.weight32 = scaled.T.contiguous().float()  # (2d, K)
         # The product's rounding: a random walk of 2d steps, four times its standard deviation,
         # relative to the terms' size, at most 3 Σ μ²/σ² + 4 (log norm − log joint) + |log norm|.
         unit = torch.finfo(torch.float32).eps / 2
         self.rounding = 4 * math.sqrt(2 * means.shape[1]) * unit
         size = 3 * (means.square() * precisions).sum(dim=1) + self.log_norms.abs()
         self.error = torch.nan_to_num(self.rounding * size, posinf=0).float()  # (K,)
-        self.upper = (self.constant + self.error).float()
+        self.upper = Affine(scaled.float(), (self.constant + self.error).float())
 
     def log_joint(self, rows):
         """log w_k N(x; k) of float64 rows (b, d): float64 (b, K)."""
@@ -151,11 +152,11 @@ class Expectation:
         """Rows and components (p,), (p,) that may matter, by rows; None if they are many."""
         if not self.finds_few:
             return None
-        upper = torch.addmm(self.upper, with_squares((rows / self.scale).float()), self.weight32)
+        upper = self.upper(with_squares((rows / self.scale).float()))  # (b, K)
         best, at = upper.max(dim=1)  # (b,)
         distance = (self.log_norms.max() - best).clamp_min(0).float()  # bounds the largest ½ Σ z²
         limit = best - 2 * self.error[at] - 8 * self.rounding * (distance + NEGLIGIBLE) - NEGLIGIBLE
-        matters = upper >= limit[:, None]  # (b, K)
+        matters = upper >= limit[:, None]
         # Too many, or numbers beyond float32: then all of this mixture's rows are done in full.
         self.finds_few = bool(
             torch.isfinite(best).all() and matters.count_nonzero() <= FEW * matters.numel()

@@ -22,6 +22,7 @@ from mistakes_lib.density.em import (
     one_hot_statistics,
     with_squares,
 )
+from mistakes_lib.density.products import Affine
 from mistakes_lib.density.rows import ArrayRows, BlockRows, come_in_blocks
 from mistakes_lib.features import resolve_device
 from mistakes_lib.validation import as_array
@@ -194,7 +195,8 @@ class DiagonalGMM(Density):
         Returns:
             tensor (n,), nats.
         """
-        return self._log_joint(x)[0].logsumexp(dim=1)
+        centred, weight, constant = self._centred(x)
+        return torch.addmm(constant, with_squares(centred), weight).logsumexp(dim=1)
 
     def log_prob_gradient(self, x):
         """Gradient of the log-likelihood of each row, in closed form.
@@ -208,8 +210,10 @@ class DiagonalGMM(Density):
         Returns:
             tensor (n, d), nats per unit of each feature.
         """
-        log_joint, centred, weight = self._log_joint(x)
-        linear, quadratic = (log_joint.softmax(dim=1) @ weight.T).tensor_split(2, dim=1)
+        centred, weight, constant = self._centred(x)
+        log_joint = Affine(weight.T, constant)(with_squares(centred))
+        moments = Affine(weight, constant.new_zeros(len(weight)))(log_joint.softmax(dim=1))
+        linear, quadratic = moments.tensor_split(2, dim=1)
         return linear.addcmul_(centred, quadratic, value=2)
 
     def sample(self, n_samples=1):
@@ -347,17 +351,15 @@ class DiagonalGMM(Density):
         arrays = self.weights_, self.means_ - centre, self.covariances_
         return Mixture(*(torch.from_numpy(array).to(device) for array in arrays)), centre
 
-    def _log_joint(self, x):
-        """log w_k N(x; k) of a tensor (n, d), with its dtype and device, as a torch function.
+    def _centred(self, x):
+        """Rows (n, d) about the centre, and W (2d, K) and c (K,) of their log-joint [x, x²] W + c.
 
-        Returns:
-            (log joint (n, K), the rows about the centre (n, d), W (2d, K) of which it is made).
+        All have the dtype and the device of the rows.
         """
         check_is_fitted(self)
         mixture, centre = self._mixture()
-        centred = x - torch.as_tensor(centre, dtype=x.dtype, device=x.device)
         weight, constant = (t.to(x) for t in mixture.log_joint_terms())
-        return torch.addmm(constant, with_squares(centred), weight), centred, weight
+        return x - torch.as_tensor(centre, dtype=x.dtype, device=x.device), weight, constant
 
     def _by_block(self, X, of):
         """Apply ``of(expectation, rows)`` to every block of rows, float64 (b, d)."""
