@@ -59,6 +59,9 @@ deep = source.deep_densities()
 scorers = source.scorers(n_components, seed=seed)
 scorers |= {name: LogLikelihood(density) for name, density in deep.items()}
 pairs = score_pairs(scorers, test[test.correct], test[~test.correct])
+if source.bits_per_dim:  # a PixelCNN scores the images themselves
+    pixels = source.image_log_likelihood("test")
+    pairs["PixelCNN"] = pixels[test.correct], pixels[~test.correct]
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 
 # %% tags=["hide-input", "appendix"]
@@ -85,13 +88,18 @@ Markdown(
 #
 # Each test feature has a {term}`log-likelihood` under the mixture {eq}`eq-gmm`. If mistakes are made on
 # unusual features, the two groups part (Fig. 2, bottom row; the paper's for CIFAR-10 is Fig. 6, left).
+# Where the run has a {term}`PixelCNN`, the likelihood of the *images* follows (Fig. 2, top row).
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Overlaid histograms of feature log-likelihood for correct and incorrect test predictions"}}
+# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Overlaid histograms of log-likelihood for correct and incorrect test predictions, one panel a density"}}
 dimension = test.features.shape[1]
 correct, incorrect = pairs[f"GMM-{n_components}"]
-figure, ax = plotting.new_figure(width=6.5)
+figure, axes = plotting.new_figure(rows=1 + ("PixelCNN" in pairs), width=6.5, squeeze=False)
 groups = {"correct": correct / dimension, "incorrect": incorrect / dimension}
-_ = plotting.likelihood_histograms(ax, groups)
+plotting.likelihood_histograms(axes[0, 0], groups).set_title(f"GMM-{n_components} on features")
+if "PixelCNN" in pairs:
+    groups = dict(zip(groups, pairs["PixelCNN"], strict=True))
+    ax = plotting.likelihood_histograms(axes[1, 0], groups, unit="nats per image")
+    ax.set_title("PixelCNN on images")
 
 # %% [markdown]
 # ## Every method on the same inputs
@@ -167,6 +175,8 @@ refits = refits[refits.metric == "auroc.mistakes"].groupby("density").value.agg(
 for name in (f"GMM-{n_components}", *deep):
     nats = np.concatenate(pairs[name]).mean()
     rows[name] = {"bits per dimension": -nats / (dimension * np.log(2))}
+if "PixelCNN" in pairs:  # of images, so that its bits compare with no other's here
+    rows["PixelCNN"] = {"bits per dimension": source.bits_per_dim["test"]["PixelCNN"]}
 fitted = pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]])
 fitted.join(refits.rename(index=str.upper).add_suffix(" of five")).round(3).astype(object).fillna(
     "–"
@@ -180,14 +190,14 @@ fitted.join(refits.rename(index=str.upper).add_suffix(" of five")).round(3).asty
 # ```
 #
 # The VAE's likelihood is estimated by importance sampling ({cite}`burda2015importance`), from above in
-# bits. Missing from this comparison, because this book has not trained it yet: the paper's PixelCNN on
-# images ({cite}`salimans2017pixelcnn`), used for mistakes as {cite}`song2017pixeldefend` use it against
-# attacks.
+# bits. The PixelCNN ({cite}`salimans2017pixelcnn`) knows images, not features; {cite}`song2017pixeldefend`
+# use it against attacks. {doc}`Chapter 3 <03_hypothesis_tests>` says how far it was trained.
 
 # %% tags=["hide-input"]
-text = f"Missing as well: {source.title} has neither VAE nor MAF yet."
+missing = [name for name in ("VAE", "MAF", "PixelCNN") if name not in pairs]
+text = f"Missing, because {source.title} has none: {', '.join(missing)}. " if missing else ""
 if "VAE" in deep:
-    text = f"For each input the VAE's estimate takes {deep['VAE'].importance_samples} samples."
+    text += f"For each input the VAE's estimate takes {deep['VAE'].importance_samples} samples."
 Markdown(text)
 
 # %% [markdown]
@@ -371,7 +381,8 @@ _ = plotting.risk_coverage_curves(ax, curves)
 
 # %% tags=["hide-input", "appendix"]
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
-sides = {source.info["title"]: {name: pairs[name] for name in pairs if name not in deep}}
+usual = [name for name in scorers if name not in deep]
+sides = {source.info["title"]: {name: pairs[name] for name in usual}}
 for title, each in list(kinds.items())[1:]:
     inputs, own = each.features("test"), each.scorers(n_components, seed=seed)
     sides[title] = score_pairs(own, inputs[inputs.correct], inputs[~inputs.correct])
@@ -401,7 +412,8 @@ rows = {"mistakes": table[["AUROC", "low", "high"]]}
 rows |= {kinds[title].family: each for title, each in side_tables.items()}
 named = {topic: each.rename(index={f"GMM-{n_components}": "ours"}) for topic, each in rows.items()}
 evidence = {topic: each.to_dict(orient="index") for topic, each in named.items()}
-print(as_evidence(evidence | {name: rows["mistakes"].loc[name].to_dict() for name in deep}))
+others = [name for name in pairs if name not in usual]
+print(as_evidence(evidence | {name: rows["mistakes"].loc[name].to_dict() for name in others}))
 
 # %% [markdown]
 # ```{exercise}
