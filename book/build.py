@@ -487,8 +487,11 @@ def publish(root=ROOT, output=None):
     missing = [page for page in pages(root) if not (html / f"{page}.html").is_file()]
     if missing:
         raise BuildError(f"Jupyter Book did not write {', '.join(missing)} to {html}.")
-    for source in chapter_sources():  # for the button beside that of the notebook
-        shutil.copy(source, html / "_sources" / CHAPTERS.relative_to(ROOT))
+    offered = html / "_sources" / CHAPTERS.relative_to(ROOT)  # for the button beside the notebook's
+    for source in chapter_sources():
+        shutil.copy(source, offered)
+        if f'"{REPEAT}' in source.read_text(encoding="utf-8"):  # by itself it would lack cells
+            jupytext.write(read_source(source), offered / source.name, fmt="py:percent")
     return html
 
 

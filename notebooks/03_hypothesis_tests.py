@@ -254,7 +254,7 @@ for name, p in (("GMM-100 on features", 1.9e-13), ("PixelCNN on images", 8.58e-5
 
 # %% tags=["evidence"]
 topics = dict(
-    zip(("u_test", "pixelcnn"), tests.values(), strict=False)
+    zip(("u_test", "u_test_pixelcnn"), tests.values(), strict=False)
 )  # the second, if it is there
 evidence = {
     topic: {"log10_p": t.log10_p, "auroc": t.auroc, "low": t.auroc_ci[0], "high": t.auroc_ci[1]}

@@ -217,7 +217,7 @@ evidence = clear_differences(list(tables.values()), ours).to_dict()
 evidence |= {"settings": len(tables), "noise": noise.rename({ours: "ours"}).to_dict()}
 topics = {"ood": evidence}
 if "PixelCNN" in auroc.index:
-    topics["pixelcnn"] = auroc.loc["PixelCNN"].to_dict()
+    topics["pixelcnn_ood"] = auroc.loc["PixelCNN"].to_dict()
 print(as_evidence(topics))
 
 # %% [markdown]

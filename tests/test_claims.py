@@ -27,7 +27,9 @@ MIDDLE = {"auroc": 0.7, "low": 0.69, "high": 0.71}
 CHANCE = {"auroc": 0.5, "low": 0.49, "high": 0.51}
 RIGHT = {
     "u_test": {"log10_p": -12.7, **MIDDLE},
-    "pixelcnn": {**CHANCE, "fashion_mnist": 0.1, "svhn": 0.2},
+    "u_test_pixelcnn": {"log10_p": -4.1, **CHANCE},
+    "pixelcnn": CHANCE,
+    "pixelcnn_ood": {"fashion_mnist": 0.1, "svhn": 0.2},
     "vae": CHANCE,
     "maf": CHANCE,
     "mistakes": {"ours": MIDDLE, "calibrated": HIGH},
@@ -65,8 +67,8 @@ FLIPS = {
         {"u_test.log10_p": -1},
     ),
     "pixelcnn-hardly-separates": (
-        {"pixelcnn": HIGH},
-        {"pixelcnn": {"auroc": 0.56, "low": 0.55, "high": 0.57}},
+        {"u_test_pixelcnn": {"log10_p": -400, **HIGH}},
+        {"u_test_pixelcnn": {"log10_p": -9, "auroc": 0.56, "low": 0.55, "high": 0.57}},
     ),
     "mixture-beats-deep-densities": (
         {"vae": HIGH, "maf": HIGH},
@@ -105,8 +107,8 @@ FLIPS = {
     "mixture-beats-mahalanobis-on-some-sets": ({"ood.beats.mahalanobis": 0}, None),
     "only-calibrated-fails-on-noise": ({"ood.noise.ours": 0.5}, {"ood.noise.max_softmax": 0.6}),
     "pixelcnn-fails-on-strange-images": (
-        {"pixelcnn.fashion_mnist": 0.9},
-        {"pixelcnn.svhn": 0.9},
+        {"pixelcnn_ood.fashion_mnist": 0.9},
+        {"pixelcnn_ood.svhn": 0.9},
     ),
     "purification-corrects": ({"purification.gain": -0.3}, {"purification.p_value": 0.3}),
     "purification-breaks": ({"purification.broken": 0}, None),
