@@ -30,7 +30,7 @@ from mistakes_lib.validation import as_array
 __all__ = ["DiagonalGMM"]
 
 STARTS = ("k-means++", "kmeans", "random_from_data")
-BLOCK_BYTES = 32 * 2**20  # of float64 at a time: large enough for GEMM, small for caches
+BLOCK_BYTES = 16 * 2**20  # of float64 at a time: more would be mapped anew by malloc each time
 SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so many random rows
 
 
