@@ -199,6 +199,8 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(fitted, tmp_pa
     assert (tmp_path / "resumed.safetensors").read_bytes() == whole
     with pytest.raises(ValueError, match="is the checkpoint of another training"):
         PixelCNN(**QUICK | {"lr": 0.1}).fit(images(), checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="parameters, seed or images differ"):
+        PixelCNN(**QUICK).fit(images(seed=1), checkpoint=checkpoint)
     with pytest.raises(ValueError, match="holds a PixelCNN, not a PixelCNN checkpoint"):
         PixelCNN(**QUICK).fit(images(), checkpoint=tmp_path / "whole.safetensors")
 

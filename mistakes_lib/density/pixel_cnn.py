@@ -1,6 +1,7 @@
 """PixelCNN++: a density of images, which the paper compares with densities of features (§4.1)."""
 
 import copy
+import hashlib
 import json
 import logging
 import math
@@ -24,12 +25,8 @@ __all__ = ["PixelCNN"]
 
 PRECISIONS = ("float32", "bfloat16")
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
-INCIDENTAL = (
-    "epochs",
-    "device",
-    "random_state",
-    "verbose",
-)  # resumable with others
+# What may differ between a training and the one that goes on from its checkpoint.
+INCIDENTAL = ("epochs", "device", "random_state", "verbose")
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +234,8 @@ class PixelCNN(Density):
         """Train the network in place; return the average of its weights, a network as well."""
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         averaged = copy.deepcopy(network)
-        self.losses_ = self._resume(checkpoint, network, averaged, optimizer, len(images))
+        signature = checkpoint and self._signature(images)
+        self.losses_ = self._resume(checkpoint, signature, network, averaged, optimizer)
         steps = math.ceil(len(images) / self.batch_size)
         done = len(self.losses_) * steps
         bar = tqdm(
@@ -265,18 +263,19 @@ class PixelCNN(Density):
                         f"the loss became {bits} in epoch {epoch + 1}: lower lr={self.lr}"
                     )
                 self.losses_.append(bits)
-                self._keep(checkpoint, network, averaged, optimizer, len(images))
+                self._keep(checkpoint, signature, network, averaged, optimizer)
                 bar.set_postfix_str(f"epoch {epoch + 1}, {bits:.3f} bits/dim")
                 logger.info("PixelCNN, epoch %d of %d: %.3f bits/dim", epoch + 1, self.epochs, bits)
         return averaged
 
-    def _signature(self, n_images):
+    def _signature(self, images):
         """What must agree before a checkpoint may be resumed, as JSON."""
         parameters = {k: v for k, v in self.get_params().items() if k not in INCIDENTAL}
-        own = {"parameters": parameters, "seed": self.seed_, "images": n_images}
+        fingerprint = hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()
+        own = {"parameters": parameters, "seed": self.seed_, "images": fingerprint}
         return json.dumps(own, sort_keys=True)
 
-    def _keep(self, checkpoint, network, averaged, optimizer, n_images):
+    def _keep(self, checkpoint, signature, network, averaged, optimizer):
         """Write weights, their average and Adam's moments."""
         if checkpoint is None:
             return
@@ -288,19 +287,19 @@ class PixelCNN(Density):
             parts = {"weight": weight.detach(), "average": mean.detach()}
             parts |= {moment: state[moment] for moment in (*MOMENTS, "step")}
             arrays |= {f"{part}.{name}": tensor.cpu().numpy() for part, tensor in parts.items()}
-        facts = {"signature": self._signature(n_images), "losses": self.losses_}
+        facts = {"signature": signature, "losses": self.losses_}
         save_arrays(checkpoint, arrays, {"kind": "PixelCNN checkpoint", **facts})
 
     @torch.no_grad()
-    def _resume(self, checkpoint, network, averaged, optimizer, n_images):
+    def _resume(self, checkpoint, signature, network, averaged, optimizer):
         """Load what :meth:`_keep` wrote, if anything; return the losses of its epochs."""
         if checkpoint is None or not Path(checkpoint).is_file():
             return []
         arrays, metadata = load_arrays(checkpoint, ["PixelCNN checkpoint"])
-        if metadata["signature"] != self._signature(n_images):
+        if metadata["signature"] != signature:
             raise ValueError(
-                f"{checkpoint} is the checkpoint of another training (parameters, seed or number "
-                "of images differ): delete it or choose another file"
+                f"{checkpoint} is the checkpoint of another training (parameters, seed or images "
+                "differ): delete it or choose another file"
             )
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         for (name, weight), mean in zip(
