@@ -445,6 +445,29 @@ def test_it_may_go_without_training_features(run, tmp_path):
         np.testing.assert_array_equal(scorer.score(test), run.scorers(2)[name].score(test))
 
 
+def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_path):
+    copy = publish_run(run, tmp_path, logits=False)
+    head, own = copy.classifier().head, run.features("test")
+    for batch, whole in (
+        (copy.features("test"), own),
+        (copy.attack("fgsm", 8 / 255), run.attack("fgsm", 8 / 255)),
+        (copy.ood("photo_patches"), run.ood("photo_patches")),
+        (copy.adaptive_attack(0), run.adaptive_attack(0)),
+    ):
+        np.testing.assert_array_equal(batch.features, whole.features)
+        np.testing.assert_array_equal(batch.labels, whole.labels)
+        expected = batch.features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+        np.testing.assert_allclose(batch.logits, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batch.logits, whole.logits, rtol=0, atol=0.02)  # float16
+    assert copy.info["accuracy"]["test"] == copy.features("test").accuracy
+    assert copy.info["attack_accuracy"]["bim-8"] == copy.attack("bim", 8 / 255).accuracy
+    assert copy.info["ood"] == run.info["ood"]
+    small, large = (each.file("features/test.safetensors").stat().st_size for each in (copy, run))
+    assert small < large - 4 * own.logits.size + 1000
+    with pytest.raises(ValueError, match="holds a FeatureSet without logits, not a FeatureSet"):
+        FeatureSet.load(copy.file("features/test.safetensors"))
+
+
 def test_a_damaged_run_is_not_published(root, tmp_path):
     (root / EXPERIMENT.name / "features/test.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"features/test\.safetensors .* is damaged"):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mistakes_lib.classifiers import build_classifier
+from mistakes_lib.features import FeatureSet
 from mistakes_lib.scores import LogLikelihood
 from mistakes_lib.storage import load_arrays, save_arrays
 from mistakes_lib.temporal_ensembling import choose_labelled
@@ -15,17 +16,21 @@ __all__ = [
     "PIXEL_CNN",
     "TRAINING_FEATURES",
     "adaptive_file",
+    "holds_features",
     "labelled_rows",
     "mixture_file",
     "pixels_file",
+    "read_batch",
     "read_classifier",
     "read_json",
     "scorer_file",
     "write_classifier",
+    "write_without_logits",
 ]
 
 TRAINING_FEATURES = "features/train.safetensors"
 PIXEL_CNN = "density/pixel_cnn.safetensors"
+WITHOUT_LOGITS = "FeatureSet without logits"
 
 
 def read_json(path):
@@ -46,6 +51,33 @@ def read_classifier(path):
     classifier = build_classifier(metadata["architecture"])
     classifier.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return classifier.eval()
+
+
+def holds_features(name):
+    """Whether a run's file holds the features and logits of some images."""
+    return name.partition("/")[0] in ("features", "attacks", "ood")
+
+
+def write_without_logits(source, target):
+    """Copy such a file without its logits, which for many classes are the larger part."""
+    arrays, _ = load_arrays(source, ["FeatureSet"])
+    del arrays["logits"]
+    save_arrays(target, arrays, {"kind": WITHOUT_LOGITS})
+
+
+def read_batch(path, head):
+    """The FeatureSet of such a file; logits that it lacks are those of the features as stored.
+
+    Args:
+        path: the file.
+        head: function that returns the classifier's last layer, ``nn.Linear(d, c)``.
+    """
+    arrays, _ = load_arrays(path, ["FeatureSet", WITHOUT_LOGITS])
+    features, logits = arrays["features"], arrays.get("logits")
+    if logits is None:
+        with torch.no_grad():
+            logits = head()(torch.from_numpy(features.astype(np.float32))).numpy()
+    return FeatureSet(features, logits, arrays.get("labels"))
 
 
 def mixture_file(n_components):

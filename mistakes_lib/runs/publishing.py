@@ -5,13 +5,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mistakes_lib.runs.files import TRAINING_FEATURES
+from mistakes_lib.runs.files import (
+    TRAINING_FEATURES,
+    holds_features,
+    read_batch,
+    write_without_logits,
+)
 from mistakes_lib.runs.reading import PUBLISHED_RUNS, Run
+from mistakes_lib.storage import sha256_of
 
 __all__ = ["publish_run"]
 
 
-def publish_run(run, root=None, *, training_features=True):
+def publish_run(run, root=None, *, training_features=True, logits=True):
     """Copy a finished run, every file checked, without what only its making needs.
 
     Args:
@@ -19,6 +25,9 @@ def publish_run(run, root=None, *, training_features=True):
         root: folder of runs to copy it to; by default the book's.
         training_features: copy these as well. Without them a run still scores by the densities and
             detectors that it holds, but no other can be fitted.
+        logits: copy these as well. Without them they are computed, when they are read, from the
+            features as they are stored (float16): a prediction by a hair's breadth may change, and
+            the accuracies in ``run.json`` are counted anew.
 
     Returns:
         Run: the copy.
@@ -48,8 +57,29 @@ def publish_run(run, root=None, *, training_features=True):
         copy = Path(temporary) / "run"
         for name in files:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.file(name), copy / name)
-        record = json.dumps(run.info | {"files": files}, indent=1)
-        (copy / "run.json").write_text(record + "\n", encoding="utf-8")
+            if logits or not holds_features(name):
+                shutil.copyfile(run.file(name), copy / name)
+            else:
+                write_without_logits(run.file(name), copy / name)
+                files[name] = sha256_of(copy / name)
+        info = run.info | {"files": files}
+        _write(copy, info)
+        if not logits:
+            _write(copy, info | _accuracies(Run(copy)))
         copy.rename(destination)  # all of it or nothing
     return Run(destination)
+
+
+def _write(folder, info):
+    (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+
+
+def _accuracies(run):
+    """What ``run.json`` says of accuracies, of the features and logits that the run holds."""
+    head = run.classifier().head
+    found = {"features": dict(run.info["accuracy"]), "attacks": dict(run.info["attack_accuracy"])}
+    for name in map(Path, run.info["files"]):
+        if name.parent.name in found:
+            batch = read_batch(run.file(str(name)), lambda: head)
+            found[name.parent.name][name.stem] = batch.accuracy
+    return {"accuracy": found["features"], "attack_accuracy": found["attacks"]}

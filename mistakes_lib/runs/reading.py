@@ -9,13 +9,13 @@ import numpy as np
 from mistakes_lib.comparison import fit_scorer, usual_scorers
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.experiment import DEEP_DENSITIES, Experiment
-from mistakes_lib.features import FeatureSet
 from mistakes_lib.runs.files import (
     TRAINING_FEATURES,
     adaptive_file,
     labelled_rows,
     mixture_file,
     pixels_file,
+    read_batch,
     read_classifier,
     read_json,
     scorer_file,
@@ -144,9 +144,16 @@ class Run:
         """The trained network, a FeatureClassifier in eval mode on the CPU."""
         return read_classifier(self.file("classifier.safetensors"))
 
+    def _batch(self, name):
+        return read_batch(self.file(name), lambda: self._head)
+
+    @cached_property
+    def _head(self):
+        return self.classifier().head
+
     def features(self, split):
         """FeatureSet of "train", "validation" or "test"."""
-        return FeatureSet.load(self.file(f"features/{split}.safetensors"))
+        return self._batch(f"features/{split}.safetensors")
 
     def labelled(self):
         """Whose labels the training saw, bool (n,): True for all but in semi-supervised training.
@@ -162,7 +169,7 @@ class Run:
             name: "fgsm" or "bim".
             eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255.
         """
-        return FeatureSet.load(self.file(f"attacks/{name}-{self.eps_level(eps)}.safetensors"))
+        return self._batch(f"attacks/{name}-{self.eps_level(eps)}.safetensors")
 
     def eps_level(self, eps):
         """The one of :attr:`eps_levels` that an L∞ radius in [0, 1] pixel units is.
@@ -185,7 +192,7 @@ class Run:
             weight: of the log-likelihood, one of ``experiment.adaptive.weights``; the images are
                 the first ones of :attr:`attacked`.
         """
-        return FeatureSet.load(self.file(adaptive_file(weight)))
+        return self._batch(adaptive_file(weight))
 
     @property
     def eps_levels(self):
@@ -212,7 +219,7 @@ class Run:
 
     def ood(self, name):
         """FeatureSet (without labels) of an out-of-distribution set."""
-        return FeatureSet.load(self.file(f"ood/{name}.safetensors"))
+        return self._batch(f"ood/{name}.safetensors")
 
     def density(self, n_components, *, seed=None, progress=False):
         """A DiagonalGMM of the training features: the run's own, or fitted now if it has none.
