@@ -37,7 +37,7 @@ eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 tuning_images = 2000  # validation images on which purification's settings are compared
 steps = 100  # of gradient descent
-learning_rates = [0.0001, 0.0003, 0.001]  # step sizes to compare
+learning_rates = [0.001, 0.01, 0.1]  # step sizes to compare
 strengths = [0.1, 1.0, 10.0]  # values of ν to compare
 
 # %% tags=["hide-input"]
@@ -78,7 +78,7 @@ Markdown(
 # stands where a set of images is strange to one of them only.
 
 # %%
-table.unstack("run").round(3).fillna("–")
+table.unstack("run").round(3).astype(object).fillna("–")
 
 # %% [markdown] tags=["repeat:04_mistakes"]
 # ## Mistakes
