@@ -134,7 +134,8 @@ _ = plotting.training_curves(ax, info["training"]["history"])
 # ## All published runs
 #
 # Each was trained once, on the hardware named; hours are wall time, pauses for other work included.
-# The others' numbers are one parameter away, as in `papermill … -p classifier NAME`.
+# The others' numbers are one parameter away, as in `papermill … -p classifier NAME`. To save room these
+# others are published without logits, which are computed from the stored features by the last layer.
 
 # %% tags=["hide-input"]
 everyone = published_runs()
