@@ -172,6 +172,8 @@ def lent_cells(lender, borrower):
         tags = cell.metadata.get("tags", [])
         if LENT in tags:
             cell.metadata["tags"] = [tag for tag in tags if tag not in ONLY_ONCE]
+            if not cell.metadata["tags"]:  # papermill would drop them, and the files differ
+                del cell.metadata["tags"]
             if cell.cell_type == "markdown":
                 cell.source = re.sub(r"^(#+ )", r"#\1", cell.source, flags=re.MULTILINE)
             lent.append(cell)
