@@ -1,13 +1,12 @@
 """Training speed: our loop against a plain one on torchvision's closest network, in one run.
 
-    python -m benchmarks.training [--images 256] [--repeats 3]
+    python -m benchmarks.training [--images 256] [--repeats 3] [--compile]
 
 The plain loop is the usual one: a DataLoader with torchvision's transforms, float32, one batch
 after another. Its networks are put together from torchvision's own parts, with a stem for images of
 32 × 32 pixels. Prints a table and writes it to benchmarks/results.md.
 """
 
-from argparse import BooleanOptionalAction
 from time import perf_counter
 
 import numpy as np
@@ -27,6 +26,9 @@ WAYS = {
     "ours, bfloat16": {"precision": "bfloat16"},
     "ours, compiled": {"precision": "bfloat16", "compile": True},
 }
+
+COMPILED = """ *compiled*: bfloat16 and
+torch.compile, as the published runs are trained; compiling itself is not counted."""
 
 
 def plain_densenet():
@@ -136,7 +138,7 @@ def main(argv=None):
     parser = new_parser(__doc__, repeats=3)
     parser.add_argument("--images", type=int, default=256, help="images an epoch")
     parser.add_argument("--widen-factor", type=int, default=10, help="of the wide residual network")
-    parser.add_argument("--compile", action=BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action="store_true", help="minutes of compiling first")
     arguments = start(parser, argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = np.random.default_rng(0)
@@ -150,8 +152,7 @@ def main(argv=None):
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     head = ["network", "images", "batch", "plain, float32", *ways, "last / plain"]
     text = f"""{machine("torchvision")}; on {where}. Images of 32 × 32 a second, median
-(least–greatest) of {arguments.repeats} epochs, loops taking turns. *compiled*: bfloat16 and
-torch.compile, as the published runs are trained; compiling itself is not counted.
+(least–greatest) of {arguments.repeats} epochs, loops taking turns.{COMPILED * arguments.compile}
 
 {as_table(head, rows)}"""
     write_section("training", "Training: images per second", text)
