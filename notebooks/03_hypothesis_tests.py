@@ -32,7 +32,7 @@ confidence = 0.95  # of intervals and tests
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 from scipy.stats import norm
 
 from mistakes_lib import as_evidence, load_run, mann_whitney, plotting
@@ -167,13 +167,10 @@ pd.DataFrame.from_dict(rows, orient="index").round(3)
 # lossless WebP files, and if every pixel were drawn by itself, with the training set's colours.
 
 # %%
-if source.bits_per_dim:
-    display(pd.DataFrame({"bits per dimension": source.bits_per_dim["test"]}).round(3))
-else:
-    print(f"The run of {source.title} has no PixelCNN.")
+pd.DataFrame({"bits per dimension": source.bits_per_dim.get("test", {})}).round(3)
 
 # %% tags=["hide-input"]
-text = ""
+text = f"The table is empty: {source.title} has no PixelCNN."
 if source.bits_per_dim:
     bits, own = source.bits_per_dim["test"], source.experiment.pixel_cnn
     beaten = "beats" if bits["PixelCNN"] < bits["WebP, lossless"] else "does not even beat"

@@ -368,7 +368,8 @@ _ = plotting.risk_coverage_curves(ax, curves)
 # ## Classifiers side by side
 #
 # Fig. 2 has a row and Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide ResNet, and a
-# Wide ResNet that saw 100 labels of each class. Here are all published ones with these images.
+# Wide ResNet that saw 100 labels of each class. Here are all published ones with these images. A dash
+# stands for the one method that needs the training features, where a run was published without them.
 
 # %% tags=["hide-input", "appendix"]
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
@@ -390,7 +391,8 @@ for ax, (title, side) in zip(axes[:, 0], sides.items(), strict=True):
 # %% tags=["appendix"]
 accuracies = {title: each.info["accuracy"]["test"] for title, each in kinds.items()}
 by_kind = pd.DataFrame({title: each.AUROC for title, each in side_tables.items()})
-by_kind.rename(columns=lambda title: f"{title} ({accuracies[title]:.1%} accurate)").round(3)
+by_kind.columns = [f"{title} ({accuracies[title]:.1%} accurate)" for title in by_kind]
+by_kind.round(3).astype(object).fillna("–")
 
 # %% [markdown]
 # (evidence-mistakes)=

@@ -280,7 +280,8 @@ side_tables = {
     for (title, name, radius), side in sides.items()
     if radius == weakest
 }
-pd.DataFrame({key: each.AUROC for key, each in side_tables.items()}).round(3)
+by_kind = pd.DataFrame({key: each.AUROC for key, each in side_tables.items()})
+by_kind.round(3).astype(object).fillna("–")
 
 # %% [markdown]
 # (evidence-adversarial)=

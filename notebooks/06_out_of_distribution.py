@@ -199,7 +199,7 @@ for each in source.siblings(n_components)[1:]:
     strange = {name: each.ood(name) for name in each.ood_sets}
     for name, side in score_many(own, inputs, strange).items():
         sides[each.info["title"], name] = auroc_table(side, confidence=confidence).AUROC
-pd.DataFrame(sides).round(3)
+pd.DataFrame(sides).round(3).astype(object).fillna("–")
 
 # %% tags=["hide-input"]
 missing = [] if "svhn" in source.ood_sets else ["the images of SVHN"]

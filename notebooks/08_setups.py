@@ -156,7 +156,11 @@ pd.DataFrame.from_dict(rows, orient="index")
 
 # %% tags=["hide-input"]
 for family, preset in printed.items():
-    own = {each.name: each.experiment for each in everyone if each.family == family}
+    own = {}
+    for each in everyone:
+        if each.family == family:
+            images, number = each.experiment.data_set.replace("_", " "), each.experiment.seed
+            own[f"{each.info['title']}, {images}, seed {number}"] = each.experiment
     if own:
         display(compare_settings({"paper": preset} | own))
 
