@@ -193,12 +193,14 @@ fits if len(fits) else print(f"No sweep of {source.title}, K = {n_components}, i
 # images.
 
 # %% tags=["appendix"]
-sides = {(source.info["title"], name): table.AUROC for name, table in tables.items()}
+title = source.info["title"]
+sides = {(title, name.replace("_", " ")): table.AUROC for name, table in tables.items()}
 for each in source.siblings(n_components)[1:]:
     own, inputs = each.scorers(n_components, seed=seed), each.features("test")
     strange = {name: each.ood(name) for name in each.ood_sets}
     for name, side in score_many(own, inputs, strange).items():
-        sides[each.info["title"], name] = auroc_table(side, confidence=confidence).AUROC
+        column = each.info["title"], name.replace("_", " ")
+        sides[column] = auroc_table(side, confidence=confidence).AUROC
 pd.DataFrame(sides).round(3).astype(object).fillna("–")
 
 # %% tags=["hide-input"]

@@ -149,7 +149,7 @@ _ = ax.set(xlabel="strength ν", ylabel="mixture, learning rate")
 # Behind each net change are two numbers: mistakes corrected and predictions broken.
 
 # %% tags=["appendix"]
-grid[["corrected", "broken"]].astype("Int64").unstack("nu")
+grid[["corrected", "broken"]].astype("Int64").unstack("nu").astype(object).fillna("–")
 
 # %% [markdown]
 # ```{margin} Why McNemar's test?
