@@ -69,7 +69,7 @@ def test_a_dask_array_that_does_not_fit_is_refused(rows):
     with dask.config.set(scheduler="synchronous"):
         with pytest.raises(ValueError, match=r"must have shape \(n, d\), got 1 dimensions"):
             DiagonalGMM(3).fit(da.ones(30))
-        with pytest.raises(ValueError, match=r"NaN or an infinity in (300 of 300|100 of 100)"):
-            DiagonalGMM(3).fit(da.from_array(rows * np.nan, (300, 16)))
+        with pytest.raises(ValueError, match="a chunk of X has a NaN or an infinity in 300 of 300"):
+            DiagonalGMM(3).fit(da.from_array(rows[:3900] * np.nan, (300, 16)))  # equal chunks
         with pytest.raises(ValueError, match="n_samples=4000 rows are too few for n_components"):
             DiagonalGMM(5000).fit(da.from_array(rows, (300, 16)))
