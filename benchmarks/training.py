@@ -124,14 +124,14 @@ def networks(widen_factor):
 
 
 def compare(name, parts, images, labels, repeats, device, ways):
-    """A row of the table, which ends with the last way over the plain loop."""
+    """A row of the table, which ends with how much faster each way is than the plain loop."""
     ours, plain, batch_size, share = parts
     n = max(2, int(share * len(images)))
     batch_size = min(batch_size, n)
     seconds = measure(ours, plain, images[:n], labels[:n], batch_size, repeats, device, ways)
     rates = [spread([n / time for time in times]) for times in seconds.values()]
-    theirs, *_, best = seconds.values()
-    return [name, n, batch_size, *rates, ratio(theirs, best)]
+    theirs, *own = seconds.values()
+    return [name, n, batch_size, *rates, *(ratio(theirs, times) for times in own)]
 
 
 def main(argv=None):
@@ -150,7 +150,8 @@ def main(argv=None):
         rows.append(compare(name, parts, images, labels, arguments.repeats, device, ways))
         print(rows[-1], flush=True)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    head = ["network", "images", "batch", "plain, float32", *ways, "last / plain"]
+    head = ["network", "images", "batch", "plain, float32", *ways]
+    head += [f"{name.removeprefix('ours, ')} / plain" for name in ways]
     text = f"""{machine("torchvision")}; on {where}. Images of 32 × 32 a second, median
 (least–greatest) of {arguments.repeats} epochs, loops taking turns.{COMPILED * arguments.compile}
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
+from mistakes_lib.dropout import Dropout
 
 __all__ = ["densenet_bc"]
 
@@ -20,11 +21,11 @@ class _Bottleneck(nn.Module):
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, width, 1, bias=False),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, growth_rate, 3, padding=1, bias=False),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def forward(self, x):
@@ -37,7 +38,7 @@ def _transition(channels, compressed, dropout):
         nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
         nn.Conv2d(channels, compressed, 1, bias=False),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.AvgPool2d(2),
     )
 

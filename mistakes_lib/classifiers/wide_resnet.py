@@ -3,6 +3,7 @@
 from torch import nn
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
+from mistakes_lib.dropout import Dropout
 
 __all__ = ["wide_resnet"]
 
@@ -17,7 +18,7 @@ class _Block(nn.Module):
             nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
         )
         self.shortcut = None

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from mistakes_lib.dropout import Dropout
+
 __all__ = ["PixelCNNNetwork"]
 
 
@@ -90,7 +92,7 @@ class _Gated(nn.Module):
         super().__init__()
         self.first = convolution(2 * n_filters, n_filters, kernel)
         self.beside = _pointwise(2 * n_beside, n_filters) if n_beside else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = convolution(2 * n_filters, 2 * n_filters, kernel)
 
     def forward(self, x, beside=None):
