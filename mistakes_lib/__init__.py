@@ -17,6 +17,7 @@ _HOMES = {
         "detection_table",
         "fit_scorer",
         "fit_scorers",
+        "mark_class_agnostic",
         "score_many",
         "score_pairs",
         "usual_scorers",

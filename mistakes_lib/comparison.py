@@ -24,6 +24,7 @@ __all__ = [
     "detection_table",
     "fit_scorer",
     "fit_scorers",
+    "mark_class_agnostic",
     "score_many",
     "score_pairs",
     "usual_scorers",
@@ -140,6 +141,27 @@ def describe_scorers(scorers):
         for name, scorer in scorers.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def mark_class_agnostic(table, scorers, others=()):
+    """Put a dagger behind the methods of a table that look at no classes (§1).
+
+    Args:
+        table: DataFrame indexed by method.
+        scorers: dict of name → scorer.
+        others: names of further class-agnostic methods, such as densities of images.
+
+    Returns:
+        A DataFrame that differs in its index only.
+
+    Example:
+        >>> table = pd.DataFrame({"AUROC": [0.9, 0.8]}, index=["Mahalanobis", "Nearest neighbors"])
+        >>> scorers = {"Mahalanobis": Mahalanobis(), "Nearest neighbors": NearestNeighbors()}
+        >>> list(mark_class_agnostic(table, scorers).index)
+        ['Mahalanobis', 'Nearest neighbors †']
+    """
+    agnostic = {name for name, scorer in scorers.items() if scorer.class_agnostic} | set(others)
+    return table.rename(index={name: f"{name} †" for name in agnostic})
 
 
 def score_pairs(scorers, trusted, suspect):

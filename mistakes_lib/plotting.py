@@ -54,7 +54,7 @@ def new_figure(columns=1, rows=1, *, width=4.6, height=3.4, **kwargs):
     return figure, axes
 
 
-def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension"):
+def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension", scale="linear"):
     """Overlaid densities of log-likelihoods, one a group (Fig. 2 and the top of Fig. 4).
 
     Args:
@@ -62,6 +62,8 @@ def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension"):
         groups: dict of legend label → log-likelihoods (n,).
         clip: share of each tail, in [0, 0.5), that the axis leaves out and a note counts.
         unit: of the values, for the axis label.
+        scale: "linear", or "asinh" where groups spread over powers of ten: linear near 0,
+            logarithmic far from it. Areas are 1 on the scale that one sees.
 
     Returns:
         The Axes.
@@ -69,13 +71,16 @@ def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension"):
     everything = np.concatenate([np.asarray(values) for values in groups.values()])
     low = min(np.quantile(values, clip) for values in groups.values())
     high = np.quantile(everything, 1 - clip / 5)
-    bins = np.linspace(low, high, 61)
+    there, back = {"linear": (np.asarray, np.asarray), "asinh": (np.arcsinh, np.sinh)}[scale]
+    steps = np.linspace(there(low), there(high), 61)
+    bins = back(steps)
     for (label, values), colour, line in zip(groups.items(), PALETTE, LINES, strict=False):
-        weights = np.full(len(values), 1 / (len(values) * (bins[1] - bins[0])))
+        weights = np.full(len(values), 1 / (len(values) * (steps[1] - steps[0])))
         style = {"color": colour, "bins": bins, "weights": weights}
         ax.hist(values, alpha=0.25, **style)
         ax.hist(values, histtype="step", linewidth=1.6, linestyle=line, label=label, **style)
     outside = np.mean((everything < low) | (everything > high))
+    ax.set_xscale(scale)
     ax.set_xlim(low, high)
     ax.set_xlabel(f"log-likelihood ({unit}); {outside:.1%} lie outside")
     ax.set_ylabel("density")
@@ -83,19 +88,22 @@ def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension"):
     return ax
 
 
-def roc_curves(ax, groups):
+def roc_curves(ax, groups, *, order=None):
     """ROC curves for detecting failures, AUROC in the legend (Fig. 3 left, 4 bottom, 5).
 
     Args:
         ax: Axes to draw on.
         groups: dict of legend label → (trusted scores (n,), suspect scores (m,)), higher = more
             trusted; the failure is the positive class.
+        order: labels in the order of their colours, so that a method looks alike in panels that
+            have different ones; None: as in ``groups``.
 
     Returns:
         The Axes.
     """
-    for i, (label, (trusted, suspect)) in enumerate(groups.items()):
-        positive, score = _failures(trusted, suspect)
+    order = list(groups if order is None else order)
+    for label, (trusted, suspect) in groups.items():
+        i, (positive, score) = order.index(label), _failures(trusted, suspect)
         false_positive, true_positive, _ = roc_curve(positive, score)
         auroc = np.trapezoid(true_positive, false_positive)
         style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)]}

@@ -13,6 +13,7 @@ from mistakes_lib import (
     detection_report,
     detection_table,
     fit_scorers,
+    mark_class_agnostic,
     score_many,
     score_pairs,
 )
@@ -144,3 +145,12 @@ def test_clear_differences_count_intervals_that_do_not_overlap():
     assert counts.loc["a"].to_dict() == {"beats": 2, "loses": 1}
     assert counts.loc["b"].to_dict() == {"beats": 0, "loses": 1}
     assert "ours" not in counts.index
+
+
+def test_a_dagger_marks_the_methods_that_look_at_no_class(scorers):
+    table = pd.DataFrame({"AUROC": 0.5}, index=[*scorers, "PixelCNN"])
+    marked = mark_class_agnostic(table, scorers, others=["PixelCNN", "another"])
+    daggers = [name for name in marked.index if name.endswith("†")]
+    assert daggers == ["GMM-3 †", "Nearest neighbors †", "PixelCNN †"]
+    assert marked.index.str.removesuffix(" †").equals(table.index)
+    assert "PixelCNN" in table.index  # which is left alone

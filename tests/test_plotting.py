@@ -48,12 +48,35 @@ def test_histograms_integrate_to_what_lies_inside(ax):
     assert "nats per dimension" in ax.get_xlabel() and "0.0% lie outside" in ax.get_xlabel()
 
 
+def test_histograms_that_spread_over_powers_of_ten_integrate_on_their_own_scale(ax):
+    groups = {"usual": RNG.normal(size=1000), "strange": -(10 ** RNG.uniform(0, 5, size=500))}
+    plotting.likelihood_histograms(ax, groups, clip=0, scale="asinh")
+    assert ax.get_xscale() == "asinh"
+    bars = [p for p in ax.patches if hasattr(p, "get_height")]
+    left = np.array([bar.get_x() for bar in bars])
+    width = np.arcsinh(left + [bar.get_width() for bar in bars]) - np.arcsinh(left)
+    assert sum(width * [bar.get_height() for bar in bars]) == pytest.approx(2, rel=1e-6)
+    assert np.ptp(width) < 1e-6 * width.mean()
+
+
 def test_roc_legend_holds_the_auroc(ax):
     plotting.roc_curves(ax, PAIRS)
     for entry, (name, pair) in zip(legend(ax), PAIRS.items(), strict=False):
         assert entry == f"{name} ({roc_auc_score(*failures(*pair)):.3f})"
     x, y = ax.lines[0].get_data()
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+
+
+def test_a_method_looks_alike_in_panels_with_different_methods(ax):
+    *_, last = PAIRS
+    looks = []
+    for groups in (PAIRS, {last: PAIRS[last]}):
+        ax.clear()
+        plotting.roc_curves(ax, groups, order=PAIRS)
+        line = next(line for line in ax.lines if line.get_label().startswith(last))
+        looks.append((line.get_color(), line.get_linestyle()))
+    assert looks[0] == looks[1]
+    assert looks[0][0] != plotting.PALETTE[0]
 
 
 def test_precision_recall_legend_holds_the_average_precision(ax):

@@ -52,6 +52,7 @@ SCORERS = {
 PIXELS = {
     "density/pixel_cnn.safetensors",  # which knows nothing of the classifier
     *(f"pixels/{name}.safetensors" for name in ("validation", "test", "photo_patches")),
+    "figures/drawings.png",
 }
 STAGES = {
     "classifier.safetensors",
@@ -245,6 +246,18 @@ def test_the_pixel_cnn_scores_the_images_of_the_features(run):
     assert bits["independent pixels"] == histogram_bits(train, images["photo_patches"].images)
     assert set(run.bits_per_dim) == {"validation", *images}
     assert not (run.path / "pixel_cnn-training.safetensors").exists()
+
+
+def test_the_pixel_cnn_draws_images_below_those_it_was_trained_on(run):
+    sheet = np.asarray(Image.open(run.figure("drawings")))  # (2 rows of images, …)
+    train = load_dataset("digits", "train").images
+    above, below = np.split(sheet, 2)
+    drawn = PixelCNN.load(run.path / "density/pixel_cnn.safetensors")
+    drawn = drawn.set_params(random_state=0, device="cpu").sample(12)
+    for column in range(12):
+        place = slice(None), slice(column * train.shape[3], (column + 1) * train.shape[3])
+        assert np.array_equal(above[place], train[column].transpose(1, 2, 0))
+        assert np.array_equal(below[place], drawn[column].transpose(1, 2, 0))
 
 
 def test_a_deep_density_with_another_seed_is_fitted_now(run):

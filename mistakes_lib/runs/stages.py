@@ -43,6 +43,7 @@ PICTURED = 60  # test images on the sheet of pictures
 PICTURE_EDGE = 32  # of each, in pixels at most
 PAPERS_MIXTURE = 100  # components, for mistakes
 COMPRESSED = 1000  # images that WebP is tried on
+DRAWN = 12  # images that a PixelCNN draws
 
 
 class Stages:
@@ -324,6 +325,18 @@ class Stages:
 
             inputs = [self._sha(PIXEL_CNN), image_set.fingerprint]
             self._stage(pixels_file(name), inputs, compute)
+
+        def compute(path):
+            density = PixelCNN.load(self.folder / PIXEL_CNN)
+            density.set_params(device=self.device, random_state=own.seed)
+            rows = train_set.images[:DRAWN], density.sample(DRAWN)
+            sheet = np.concatenate([np.concatenate([*images], axis=2) for images in rows], axis=1)
+            with atomic_write(path) as temporary:
+                Image.fromarray(sheet.transpose(1, 2, 0)).save(temporary, format="PNG")
+            return {}
+
+        inputs = [self._sha(PIXEL_CNN), train_set.fingerprint, own.seed]
+        self._stage("figures/drawings.png", inputs, compute)
 
     def adaptive_attack(self):
         """Attack the classifier and the mixture at once, for each weight of the second."""
