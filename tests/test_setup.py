@@ -62,6 +62,7 @@ ROOMS = {
     "validation": 0,
     "storage": 0,
     "progress": 0,
+    "dropout": 0,
     "suggestions": 0,
     "chapters": 1,
     "image_files": 1,

@@ -106,6 +106,15 @@ def test_the_published_sweep_is_of_the_published_run():
     assert swept["auroc.mistakes"] == pytest.approx(chapter["mistakes"]["ours"]["auroc"], abs=1e-3)
 
 
+@pytest.mark.parametrize("density", ["vae", "maf"])
+def test_the_published_sweep_begins_with_the_published_deep_density(density):
+    parameters, _ = load_parameters("published")
+    own = {name: parameters[name] for name in ("data_set", "classifier", "seed")}
+    fits = load_sweep("deep_densities", **own, density=density).set_index("metric").value
+    chapter = json.loads((BOOK / "results" / "04_mistakes.json").read_text(encoding="utf-8"))
+    assert fits["auroc.mistakes"] == pytest.approx(chapter[density]["auroc"], abs=1e-3)
+
+
 def test_command_line_page_is_what_its_help_says():
     assert COMMAND_LINE.read_text(encoding="utf-8") == command_line_page(), (
         "run `make book` and commit book/reference"
