@@ -151,13 +151,17 @@ def publish(
     logits: Annotated[
         bool, typer.Option(help="Copy logits; without, they come from features and last layer.")
     ] = True,
+    pixel_cnn: Annotated[
+        bool, typer.Option(help="Copy the PixelCNN; what it says of the images comes anyway.")
+    ] = True,
     debug: Debug = False,
 ):
     """Copy a finished run to where others read it, every file checked."""
     from mistakes_lib.runs import load_run, publish_run
 
     with _clear_errors(debug):
-        copy = publish_run(load_run(name), to, training_features=training_features, logits=logits)
+        parts = {"training_features": training_features, "logits": logits, "pixel_cnn": pixel_cnn}
+        copy = publish_run(load_run(name), to, **parts)
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     typer.echo(f"{copy.title}: {size / 1e6:.1f} MB in {copy.path}")
 

@@ -458,6 +458,15 @@ def test_it_may_go_without_training_features(run, tmp_path):
         np.testing.assert_array_equal(scorer.score(test), run.scorers(2)[name].score(test))
 
 
+def test_it_may_go_without_the_pixel_cnn_whose_word_stays(run, tmp_path):
+    copy = publish_run(run, tmp_path, pixel_cnn=False)
+    assert contents(tmp_path).keys() == (STAGES | {"run.json"}) - {"density/pixel_cnn.safetensors"}
+    assert copy.bits_per_dim == run.bits_per_dim
+    for name in copy.bits_per_dim:
+        ours, theirs = copy.image_log_likelihood(name), run.image_log_likelihood(name)
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_path):
     copy = publish_run(run, tmp_path, logits=False)
     head, own = copy.classifier().head, run.features("test")

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from mistakes_lib.runs.files import (
+    PIXEL_CNN,
     TRAINING_FEATURES,
     holds_features,
     read_batch,
@@ -17,7 +18,7 @@ from mistakes_lib.storage import sha256_of
 __all__ = ["publish_run"]
 
 
-def publish_run(run, root=None, *, training_features=True, logits=True):
+def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cnn=True):
     """Copy a finished run, every file checked, without what only its making needs.
 
     Args:
@@ -28,6 +29,8 @@ def publish_run(run, root=None, *, training_features=True, logits=True):
         logits: copy these as well. Without them they are computed, when they are read, from the
             features as they are stored (float16): a prediction by a hair's breadth may change, and
             the accuracies in ``run.json`` are counted anew.
+        pixel_cnn: copy the PixelCNN's network, if there is one, as well. Without it no other image
+            can be scored; what it says of the run's own stays.
 
     Returns:
         Run: the copy.
@@ -48,11 +51,8 @@ def publish_run(run, root=None, *, training_features=True, logits=True):
     if destination.exists():
         raise FileExistsError(f"{destination} is there already: remove it first")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    files = {
-        name: checksum
-        for name, checksum in run.info["files"].items()
-        if training_features or name != TRAINING_FEATURES
-    }
+    left = {TRAINING_FEATURES: not training_features, PIXEL_CNN: not pixel_cnn}
+    files = {name: sum_ for name, sum_ in run.info["files"].items() if not left.get(name)}
     with tempfile.TemporaryDirectory(dir=destination.parent) as temporary:
         copy = Path(temporary) / "run"
         for name in files:
