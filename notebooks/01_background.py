@@ -19,7 +19,7 @@
 # The paper ({cite}`shao2020understanding`, §3 and Fig. 1) says no: training images, adversarial
 # images and misclassified test images look alike to the human eye. What differs must be sought in
 # what the network itself makes of them, its *features*. This chapter meets the network, its
-# mistakes, and its misplaced confidence.
+# mistakes, and how sure it is of them.
 
 # %% tags=["parameters", "hide-input"]
 run = None  # folder or name of a run; None: the one named by the next three
@@ -56,13 +56,12 @@ Markdown(
 # ```
 #
 # A network trained for classification is two things: a feature extractor
-# $f_\theta : \mathcal X \to \mathbb R^D$ and, on top of it, multivariate logistic regression,
+# $f_\theta : \mathcal X \to \mathbb R^D$ and, on top of it, multivariate logistic regression (§3.1,
+# eq. 1):
 #
 # $$
 # p(y \mid X, \theta, W, b) = \operatorname{softmax}\bigl(W f_\theta(X) + b\bigr)
 # $$ (eq-softmax)
-#
-# (§3.1, eq. 1).
 #
 # ```{prf:definition} Feature, prediction, mistake
 # :label: def-feature
@@ -106,7 +105,7 @@ for split in ("train", "validation", "test"):
 Image(filename=str(source.figure("examples")), alt="training, adversarial, misclassified images")
 
 # %% [markdown]
-# ## The network does not warn
+# ## Does the network warn?
 #
 # ```{margin} Why so sure?
 # The softmax knows only how far one logit leads: $p_{\hat y} = 1 / (1 + \sum_{j \ne \hat y}
@@ -117,7 +116,7 @@ Image(filename=str(source.figure("examples")), alt="training, adversarial, miscl
 # If the network knew when it errs, its {term}`confidence` would say so: the largest probability in
 # {eq}`eq-softmax`.
 
-# %% mystnb={"image": {"alt": "Histograms of the softmax confidence of correct and of incorrect predictions; both pile up near 1"}}
+# %% mystnb={"image": {"alt": "Histograms of the softmax confidence of correct and of incorrect predictions"}}
 confidences = MaxSoftmax().fit(test).score(test)
 figure, ax = plotting.new_figure(width=6)
 groups = {"correct": confidences[test.correct], "incorrect": confidences[~test.correct]}

@@ -192,11 +192,13 @@ for size in sizes:
     for name, split in (("train", train), ("validation", validation), ("test", test)):
         rows.append((size, name, fitted.score(split.features) / dimension))
 likelihood = pd.DataFrame(rows, columns=["K", "split", "nats per dimension"])
-likelihood.pivot(index="K", columns="split", values="nats per dimension").round(3)
+held = likelihood.pivot(index="K", columns="split", values="nats per dimension")
+held[["train", "validation", "test"]].round(3)
 
 # %% mystnb={"image": {"alt": "Mean log-likelihood per dimension against the number of components, for train, validation and test features"}}
 figure, ax = plotting.new_figure(width=6)
-for line, (split, part) in zip(("o-", "s--", "^:"), likelihood.groupby("split"), strict=True):
+splits = likelihood.groupby("split", sort=False)
+for line, (split, part) in zip(("o-", "s--", "^:"), splits, strict=True):
     ax.plot(part["K"], part["nats per dimension"], line, label=split)
 ax.set(xscale="log", xlabel="mixture components K", ylabel="mean log-likelihood (nats / dimension)")
 _ = ax.legend(frameon=False)

@@ -33,6 +33,7 @@ confidence = 0.95  # of intervals and tests
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from PIL import Image
 from scipy.stats import norm
 
 from mistakes_lib import as_evidence, load_run, mann_whitney, plotting
@@ -183,6 +184,19 @@ if source.bits_per_dim:
         "does not tell apart, a better one might."
     )
 Markdown(text)
+
+# %% [markdown]
+# What it has learned of images, its own drawings show: pixel by pixel from its distributions.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A row of training images above a row of images that the PixelCNN has drawn"}}
+if source.bits_per_dim:
+    sheet = Image.open(source.figure("drawings"))
+    figure, ax = plotting.new_figure(width=8, height=1.6)
+    ax.imshow(sheet)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_yticks(np.array([1, 3]) * sheet.height / 4, ["training images", "drawn"])
+    _ = ax.set_xticks([])
 
 # %% [markdown]
 # ## Does the test keep its promise?

@@ -78,7 +78,7 @@ Markdown(
 # stands where a set of images is strange to one of them only.
 
 # %%
-table.unstack("run").round(3).astype(object).fillna("–")
+table.unstack("run").map("{:.3f}".format).replace("nan", "–")
 
 # %% [markdown] tags=["repeat:04_mistakes"]
 # ## Mistakes
