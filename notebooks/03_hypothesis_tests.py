@@ -176,10 +176,10 @@ if source.bits_per_dim:
     bits, own = source.bits_per_dim["test"], source.experiment.pixel_cnn
     beaten = "beats" if bits["PixelCNN"] < bits["WebP, lossless"] else "does not even beat"
     text = (
-        f"This PixelCNN has {own['n_filters']} filters and {own['n_resnets']} residual layers at each "
-        f"size, and was trained for {own['epochs']} epochs; the published ones have 160 and 5, for "
+        f"This PixelCNN has {own['n_filters']} filters, {own['n_resnets']} residual layer(s) at each "
+        f"size, and {own['epochs']} epochs of training; the published ones have 160 and 5, and "
         "hundreds of epochs on several GPUs, and reach 2.92 bits on CIFAR-10 itself (our images are "
-        f"its JPEG copies, which are smoother). Ours {beaten} WebP, by "
+        f"its JPEG copies, which are smoother). Ours {beaten} WebP by "
         f"{abs(bits['WebP, lossless'] - bits['PixelCNN']):.2f} bits. It is under-trained; what it "
         "does not tell apart, a better one might."
     )
