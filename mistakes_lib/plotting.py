@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, SymmetricalLogLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 __all__ = [
@@ -81,6 +81,8 @@ def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension", 
         ax.hist(values, histtype="step", linewidth=1.6, linestyle=line, label=label, **style)
     outside = np.mean((everything < low) | (everything > high))
     ax.set_xscale(scale)
+    if scale == "asinh":  # whose own ticks crowd around 0
+        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
     ax.set_xlim(low, high)
     ax.set_xlabel(f"log-likelihood ({unit}); {outside:.1%} lie outside")
     ax.set_ylabel("density")
