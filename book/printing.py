@@ -19,9 +19,11 @@ __all__ = ["BROWSERS", "find_browser", "one_document", "print_pdf"]
 
 BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 
-# What only a screen needs, or a reader who wants the code that the page folds away.
+# What only a screen needs, or a reader who wants the code that the page folds away. Results that it
+# folds away are printed.
 NOT_PRINTED = (
-    "a.headerlink, .viewcode-link, script, details.hide, .toctree-wrapper, .sd-stretched-link"
+    "a.headerlink, .viewcode-link, script, .toctree-wrapper, .sd-stretched-link, "
+    "details.hide:not(.below-input), details.below-input > summary"
 )
 STYLES = ("pygments.css", "sphinx-design.min.css", "print.css")
 CONTENTS_DEPTH = "h1, h2"
@@ -84,6 +86,8 @@ def printable(html, page, pages):
     article = soup.select_one("article.bd-article")
     for element in article.select(NOT_PRINTED):
         element.decompose()
+    for folded in article.select("details.below-input"):
+        folded.name = "div"
     for element in article.select("[id]"):
         element["id"] = f"{slug(page)}--{element['id']}"
     for picture in article.select("img[src]"):

@@ -188,6 +188,9 @@ def test_pdf_has_the_chapter_its_prose_and_its_pictures(source, printed, texts):
     for cell in nbformat.read(CHAPTERS / f"{source.stem}.ipynb", as_version=4).cells:
         if cell.cell_type == "markdown" and (heading := re.match(r"## (.+)", cell.source)):
             assert letters(heading[1]) in text
+        if "hide-output" in cell.metadata.get("tags", []):  # on the screen, not on paper
+            titles = [output.get("data", {}).get("text/markdown") for output in cell.outputs]
+            assert all(letters(title) in text for title in titles if title)
     assert "Verdict" in text
     assert any(page.images for page in printed.pages[first - 1 : after - 1])
 
