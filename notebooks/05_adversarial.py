@@ -292,9 +292,11 @@ for ax, title in zip(axes[:, 0], kinds, strict=True):
 
 # %% tags=["appendix"]
 weakest = f"{min(source.eps_levels)}/255"
-side_tables = {
+side_tables = {(source.info["title"], *key): table for key, table in tables.items()}
+side_tables |= {
     (title, name.upper(), f"{radius}/255"): auroc_table(side, confidence=confidence)
     for (title, name, radius), side in sides.items()
+    if title != source.info["title"]
 }
 by_kind = pd.DataFrame({key: each.AUROC for key, each in side_tables.items()})
 by_kind = mark_class_agnostic(by_kind.loc[list(scorers)], scorers)

@@ -51,8 +51,10 @@ def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cn
     if destination.exists():
         raise FileExistsError(f"{destination} is there already: remove it first")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    left = {TRAINING_FEATURES: not training_features, PIXEL_CNN: not pixel_cnn}
-    files = {name: sum_ for name, sum_ in run.info["files"].items() if not left.get(name)}
+    wanted = {TRAINING_FEATURES: training_features, PIXEL_CNN: pixel_cnn}
+    files = {
+        name: checksum for name, checksum in run.info["files"].items() if wanted.get(name, True)
+    }
     with tempfile.TemporaryDirectory(dir=destination.parent) as temporary:
         copy = Path(temporary) / "run"
         for name in files:

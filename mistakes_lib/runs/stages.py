@@ -331,8 +331,7 @@ class Stages:
             density.set_params(device=self.device, random_state=own.seed)
             rows = train_set.images[:DRAWN], density.sample(DRAWN)
             sheet = np.concatenate([np.concatenate([*images], axis=2) for images in rows], axis=1)
-            with atomic_write(path) as temporary:
-                Image.fromarray(sheet.transpose(1, 2, 0)).save(temporary, format="PNG")
+            _save_png(path, sheet.transpose(1, 2, 0))
             return {}
 
         inputs = [self._sha(PIXEL_CNN), train_set.fingerprint, own.seed]
@@ -420,8 +419,7 @@ class Stages:
             likelihood = DiagonalGMM.load(self.folder / mixture).score_samples(scored.features)
             rows = _spread(likelihood, scored.correct, PICTURED)
             pictures = [_small(image) for image in test.images[rows]]
-            with atomic_write(path) as temporary:
-                Image.fromarray(np.concatenate(pictures, axis=1)).save(temporary, format="PNG")
+            _save_png(path, np.concatenate(pictures, axis=1))
             return {"rows": rows.tolist()}
 
         inputs = [self._sha(batch), self._sha(mixture), test.fingerprint]
@@ -510,6 +508,12 @@ def _spread(values, correct, count):
         places = np.linspace(0, len(ordered) - 1, min(count // 2, len(ordered)))
         rows.append(ordered[places.round().astype(int)])
     return np.sort(np.concatenate(rows))
+
+
+def _save_png(path, pixels):
+    """Write an image, uint8 (h, w, 3), whole or not at all."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
 
 
 def _small(image):
