@@ -19,6 +19,14 @@ __all__ = ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"]
 
 SPLITS = ("train", "validation", "test")
 IMAGE_SIZE = 32
+DIGITS = tuple(str(digit) for digit in range(10))
+FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+WHOLE = {  # images of the original sets
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "cifar100": {"train": 50_000, "test": 10_000},
+    "svhn": {"train": 73_257, "test": 26_032},
+    "fashion_mnist": {"train": 60_000, "test": 10_000},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,49 +177,64 @@ def _downloaded(make, root, download, what):
 
 
 def _cifar(split, *, name, root, download, progress):
-    dataset_class = _torchvision(name.upper())
-    originals = root / dataset_class.base_folder
-    if name == "cifar10" and not originals.is_dir() and (root / "train" / "airplane").is_dir():
-        return _cifar10_jpeg(split, root, progress)
-    make = partial(dataset_class, train=split != "test")
-    dataset = _downloaded(make, root, download, name)
-    images = dataset.data.transpose(0, 3, 1, 2)  # (n, h, w, 3) → (n, 3, h, w)
-    description = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
-    return _held_out(images, dataset.targets, split, tuple(dataset.classes), name, description)
-
-
-def _cifar10_jpeg(split, root, progress):
-    """CIFAR-10 stored as an ImageFolder of JPEG files, which are slightly lossy."""
-    folder = root / ("test" if split == "test" else "train")
-    images, labels, classes = _read_class_folders(folder, IMAGE_SIZE, progress)
-    return _held_out(images, labels, split, classes, "cifar10", "CIFAR-10 (JPEG copies)")
+    title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
+    part = "test" if split == "test" else "train"
+    if _has_folders(root, name, part):
+        images, labels, classes = _read_class_folders(root / name / part, IMAGE_SIZE, progress)
+    else:
+        make = partial(_torchvision(name.upper()), train=split != "test")
+        dataset = _downloaded(make, root, download, name)
+        images = dataset.data.transpose(0, 3, 1, 2)  # (n, h, w, 3) → (n, 3, h, w)
+        labels, classes = dataset.targets, tuple(dataset.classes)
+    return _named(images, labels, split, classes, name, title)
 
 
 def _svhn(split, *, name, root, download, progress):
-    make = partial(_torchvision("SVHN"), split="test" if split == "test" else "train")
-    dataset = _downloaded(make, root, download, "SVHN")
-    classes = tuple(str(digit) for digit in range(10))
-    return _held_out(dataset.data, dataset.labels, split, classes, name, "SVHN")
+    part = "test" if split == "test" else "train"
+    if _has_folders(root, name, part):
+        images, labels, _ = _read_class_folders(root / name / part, IMAGE_SIZE, progress)
+    else:
+        dataset = _downloaded(partial(_torchvision("SVHN"), split=part), root, download, "SVHN")
+        images, labels = dataset.data, dataset.labels
+    return _named(images, labels, split, DIGITS, name, "SVHN")
 
 
 def _fashion_mnist(split, *, name, root, download, progress):
-    sheet = root / "fashion-mnist-900.png"
-    original = root / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
-    if not original.is_file() and sheet.is_file():  # a failed download leaves empty folders
-        images = _read_sheet(sheet, edge=28)
-        description = "Fashion-MNIST (900 test images, without labels)"
-        return _only_test(_from_gray(images), None, (), split, name, description)
-    make = partial(_torchvision("FashionMNIST"), train=split != "test")
-    dataset = _downloaded(make, root, download, "Fashion-MNIST")
-    images = _from_gray(dataset.data.numpy())
-    return _held_out(images, dataset.targets, split, tuple(dataset.classes), name, "Fashion-MNIST")
+    part = "test" if split == "test" else "train"
+    if _has_folders(root, name, part):
+        colour, labels, _ = _read_class_folders(root / name / part, 28, progress)
+        gray = colour[:, 0]
+    else:
+        make = partial(_torchvision("FashionMNIST"), train=split != "test")
+        dataset = _downloaded(make, root, download, "Fashion-MNIST")
+        gray, labels = dataset.data.numpy(), dataset.targets
+    classes = FASHION_CLASSES
+    return _named(_from_gray(gray), labels, split, classes, name, "Fashion-MNIST")
 
 
-def _read_sheet(path, *, edge):
-    """Cut a sheet of square tiles into gray images (n, edge, edge)."""
-    pixels = np.asarray(Image.open(path).convert("RGB"))[..., 0]
-    rows, columns = pixels.shape[0] // edge, pixels.shape[1] // edge
-    return pixels.reshape(rows, edge, columns, edge).swapaxes(1, 2).reshape(-1, edge, edge)
+def _has_folders(root, name, part):
+    """Whether a split lies as folders NAME/{train,test}/CLASS/FILE, which go before other forms."""
+    return (root / name / part).is_dir()
+
+
+def _named(images, labels, split, classes, name, title):
+    """A split of a data set that may lie in two forms: in canonical order, with an honest name."""
+    images, labels = _canonical(images, np.asarray(labels))
+    part = "test" if split == "test" else "train"
+    whole = WHOLE[name][part]
+    description = title
+    if len(images) != whole:
+        description = f"{title} ({len(images):,} of {whole:,} {part} images)"
+    return _held_out(images, labels, split, classes, name, description)
+
+
+def _canonical(images, labels):
+    """Sort images by the SHA-256 of their bytes (3, h, w), then by label: one order for all forms."""
+    images = np.ascontiguousarray(images)
+    digests = np.array([hashlib.sha256(image).digest() for image in images], dtype="S32")
+    keys = digests.view(np.uint8).reshape(-1, 32) if len(images) else np.empty((0, 32), np.uint8)
+    rows = np.lexsort([labels, *keys.T[::-1]])  # the last key is the first to sort by
+    return images[rows], labels[rows]
 
 
 def _from_gray(images):

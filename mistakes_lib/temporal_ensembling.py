@@ -377,7 +377,7 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
         own = processes.share(len(rows))
         mine = rows[own]
         with autocast(images.device, recipe.precision):
-            logits = forward(as_input(batch[own])).float()
+            logits = forward(as_input(batch[own], recipe.edge(epoch))).float()
             z = logits.softmax(1)  # (b, c)
             supervised = F.cross_entropy(
                 logits, labels[mine], ignore_index=UNLABELLED, reduction="sum"

@@ -51,6 +51,10 @@ class Recipe:
             :class:`~mistakes_lib.averaging.WeightAverage`; 0 keeps the last weights.
         max_shift: largest random translation in pixels.
         flip: mirror at random.
+        resolutions: pairs (epochs, pixels): in the first so many epochs images are shrunk to that
+            edge, then those of the next pair, and at last they have their own size. Smaller images
+            cost less, by the square of the edge (progressive resizing, Howard et al. 2018,
+            https://arxiv.org/abs/1806.01427).
         precision: "float32" or "bfloat16" (autocast).
         compile: let ``torch.compile`` fuse the network; pays from some minutes of training on.
 
@@ -75,11 +79,13 @@ class Recipe:
     ema_decay: float = 0.0
     max_shift: int = 2
     flip: bool = True
+    resolutions: tuple = ()
     precision: str = "float32"
     compile: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "resolutions", tuple(tuple(pair) for pair in self.resolutions))
         conditions = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
@@ -91,6 +97,8 @@ class Recipe:
             "weight_decay": self.weight_decay >= 0,
             "ema_decay": 0 <= self.ema_decay < 1,
             "max_shift": self.max_shift >= 0,
+            "resolutions": all(len(p) == 2 and min(p) >= 1 for p in self.resolutions)
+            and sum(epochs for epochs, _ in self.resolutions) < self.epochs,
             "schedule": self.schedule in SCHEDULES,
             "precision": self.precision in PRECISIONS,
         }
@@ -113,8 +121,23 @@ class Recipe:
             "averaging of weights (decay)": self.ema_decay or "none",
             "largest translation (pixels)": self.max_shift,
             "mirroring": "yes" if self.flip else "no",
+            "image size": _sizes(self.resolutions),
             "precision": self.precision,
         }
+
+    def edge(self, epoch):
+        """Pixels of the images' edge in an epoch (from 0); None for their own size.
+
+        Example:
+            >>> recipe = Recipe(epochs=6, resolutions=[(2, 16), (1, 24)])
+            >>> [recipe.edge(epoch) for epoch in range(5)]
+            [16, 16, 24, None, None]
+        """
+        for epochs, edge in self.resolutions:
+            if epoch < epochs:
+                return edge
+            epoch -= epochs
+        return None
 
     def shortened(self, epochs):
         """The same recipe in another number of epochs, with its milestones in proportion.
@@ -126,7 +149,18 @@ class Recipe:
         stretch = epochs / self.epochs
         milestones = tuple(round(milestone * stretch) for milestone in self.milestones)
         cycles = max(1, min(self.cycles, epochs))
-        return replace(self, epochs=epochs, milestones=milestones, cycles=cycles)
+        parts = [(round(part * stretch), edge) for part, edge in self.resolutions]
+        resolutions = tuple(pair for pair in parts if pair[0])
+        if sum(part for part, _ in resolutions) >= epochs:
+            resolutions = ()  # so short that none would be left for the images' own size
+        return replace(
+            self, epochs=epochs, milestones=milestones, cycles=cycles, resolutions=resolutions
+        )
+
+
+def _sizes(resolutions):
+    parts = [f"{edge} px for {epochs} epochs" for epochs, edge in resolutions]
+    return ", ".join([*parts, "then their own"]) if parts else "their own"
 
 
 def learning_rate(recipe, step, steps_per_epoch):
@@ -283,7 +317,9 @@ def run_epochs(
                 record = one_epoch(epoch=epoch, bar=bar)
                 if validation is not None:
                     with average.applied() if average else contextlib.nullcontext():
-                        accuracy = measure_accuracy(classifier, *validation, recipe)
+                        accuracy = measure_accuracy(
+                            classifier, *validation, recipe, edge=recipe.edge(epoch)
+                        )
                     record["validation_accuracy"] = accuracy
                     bar.set_postfix(bar_fields(record))
             history.append({**record, "seconds": round(time.monotonic() - started, 2)})
@@ -336,7 +372,7 @@ def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
         )
         own = processes.share(len(rows))
         with autocast(images.device, recipe.precision):
-            logits = forward(as_input(batch[own]))
+            logits = forward(as_input(batch[own], recipe.edge(epoch)))
             part = F.cross_entropy(logits.float(), labels[rows[own]], reduction="sum")
             loss = part * processes.count() / len(rows)  # gradients are averaged over processes
         optimizer.zero_grad(set_to_none=True)
@@ -374,21 +410,27 @@ def check_finite(loss, epoch):
 
 
 @torch.inference_mode()
-def measure_accuracy(classifier, images, labels, recipe, batch_size=500):
+def measure_accuracy(classifier, images, labels, recipe, *, edge=None, batch_size=500):
     """Share of the images, on the device, that the classifier in eval mode gets right."""
     classifier.eval()
     hits = torch.zeros((), device=images.device, dtype=torch.int64)
     every = torch.arange(len(images), device=images.device)
     for rows in every[processes.share(len(every))].split(batch_size):
         with autocast(images.device, recipe.precision):
-            logits = classifier(as_input(images[rows]))
+            logits = classifier(as_input(images[rows], edge))
         hits += (logits.argmax(1) == labels[rows]).sum()
     return processes.total(hits).item() / len(images)
 
 
-def as_input(batch):
-    """uint8 0…255 → float in [0, 1], channels last: the layout that convolutions run fastest in."""
-    return (batch.float() / 255).contiguous(memory_format=torch.channels_last)
+def as_input(batch, edge=None):
+    """uint8 0…255 → float in [0, 1], channels last: the layout that convolutions run fastest in.
+
+    With ``edge``, larger images are shrunk to (edge, edge) first, bilinearly and antialiased.
+    """
+    batch = (batch.float() / 255).contiguous(memory_format=torch.channels_last)
+    if edge is None or edge >= batch.shape[-1]:
+        return batch
+    return F.interpolate(batch, size=(edge, edge), mode="bilinear", antialias=True)
 
 
 def on_device(images, labels, num_classes, device):
