@@ -28,9 +28,10 @@ book: $(INSTALLED)  ## execute the chapters and publish the book; PARAMETERS=qui
 pdf: $(INSTALLED)  ## print the committed book to _build/mistakes.pdf (needs Chromium or Chrome)
 	@$(BIN)/python book/build.py pdf
 
-test: $(INSTALLED)  ## ruff, then every test: library, doctests, chapters, published pages
+test: $(INSTALLED)  ## ruff, the rooms' order, then every test: library, doctests, chapters, published pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	@# A thread for each core's process; files in the order of pyproject.toml, the longest first.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 

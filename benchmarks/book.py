@@ -21,7 +21,7 @@ from book.build import (
     publish,
     write_notebooks,
 )
-from mistakes_lib.chapters import run_notebook
+from mistakes_lib.book.notebooks import run_notebook
 
 
 @dataclass(frozen=True)

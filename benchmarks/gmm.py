@@ -120,7 +120,7 @@ def float32(X):
     return torch.tensor(X, dtype=torch.float32)
 
 
-OURS = Library(ours, lambda: (importlib.import_module("mistakes_lib.density.gmm"), "maximise"))
+OURS = Library(ours, lambda: (importlib.import_module("mistakes_lib.density.gmm.gmm"), "maximise"))
 PEERS = {
     "scikit-learn": Library(
         sklearns, attribute("sklearn.mixture._gaussian_mixture", "GaussianMixture", "_m_step")

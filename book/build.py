@@ -37,17 +37,17 @@ import typer
 import yaml
 from typer.cli import get_docs_for_click
 
-from mistakes_lib.chapters import run_notebook
-from mistakes_lib.claims import (
+from mistakes_lib.book.claims import (
     as_markdown,
     count_verdicts,
     judge,
     load_claims,
     printed_evidence,
 )
-from mistakes_lib.cli import app as mistakes
-from mistakes_lib.experiment import load_experiments
+from mistakes_lib.book.notebooks import run_notebook
+from mistakes_lib.cli.app import app as mistakes
 from mistakes_lib.runs import make_run
+from mistakes_lib.runs.experiment import load_experiments
 
 sys.path.insert(0, str(Path(__file__).parent))  # as where this file is run, so where imported
 from printing import BROWSERS, find_browser, one_document, print_pdf

@@ -1,102 +1,118 @@
 """Understanding classifier mistakes with generative models: the library behind the book.
 
 Every public name is importable from here and loaded when it is first asked for, so that
-``import mistakes_lib`` costs nothing and drawing a figure loads no network.
+``import mistakes_lib`` costs nothing and drawing a figure loads no network. Each folder is a room;
+its ``__init__`` is the room's table of contents.
 """
 
-from importlib import import_module
+import lazy_loader
 
-_HOMES = {
-    "attacks": ("adaptive_bim", "bim", "fgsm"),
-    "classifiers": ("FeatureClassifier", "build_classifier", "densenet_bc", "wide_resnet"),
-    "claims": ("as_evidence", "judge", "load_claims", "load_evidence", "printed_evidence"),
-    "comparison": (
-        "auroc_table",
-        "clear_differences",
-        "describe_scorers",
-        "detection_table",
-        "fit_scorer",
-        "fit_scorers",
-        "mark_class_agnostic",
-        "score_many",
-        "score_pairs",
-        "usual_scorers",
-    ),
-    "data": ("ImageSet", "load_dataset"),
-    "density": ("DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"),
-    "detector": ("Detector", "fit_detector"),
-    "evaluation": (
-        "DetectionReport",
-        "ReliabilityBins",
-        "RiskCoverage",
-        "Threshold",
-        "conformal_threshold",
-        "detection_report",
-        "expected_calibration_error",
-        "reliability_bins",
-        "risk_coverage",
-        "select_threshold",
-    ),
-    "experiment": (
-        "Experiment",
-        "compare_settings",
-        "load_experiment",
-        "load_experiments",
-    ),
-    "feature_files": ("load_features",),
-    "features": ("FeatureSet", "extract_features"),
-    "folder_features": ("FolderFeatures", "features_of_folders"),
-    "hypothesis": ("MannWhitneyResult", "auroc_interval", "mann_whitney"),
-    "interactive": ("InteractiveFigure", "mixture_explorer", "threshold_explorer"),
-    "model_report": ("report_on_model",),
-    "networks": ("Network", "load_network", "load_weights"),
-    "purification": (
-        "DivergenceError",
-        "PurificationEffect",
-        "purification_effect",
-        "purification_grid",
-        "purification_objective",
-        "purify",
-    ),
-    "pytorch_ood": ("PytorchOODScorer", "as_pytorch_ood"),
-    "report": ("Report", "make_report"),
-    "report_page": ("report_html",),
-    "runs": ("Run", "load_run", "make_run", "publish_run", "published_runs", "train_run"),
-    "scores": (
-        "Combined",
-        "Energy",
-        "LogLikelihood",
-        "Mahalanobis",
-        "MaxLogit",
-        "MaxSoftmax",
-        "NearestNeighbors",
-        "RelativeMahalanobis",
-        "Scorer",
-        "TemperatureScaling",
-        "ViM",
-        "ZhengHong",
-    ),
-    "chapters": ("execute_chapter",),
-    "sweep": ("load_grid", "load_sweep", "run_sweep"),
-    "temporal_ensembling": (
-        "TemporalEnsembling",
-        "choose_labelled",
-        "train_temporal_ensembling",
-    ),
-    "training": ("Recipe", "train"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "attacks": ["adaptive_bim", "bim", "fgsm"],
+        "book": [
+            "InteractiveFigure",
+            "as_evidence",
+            "execute_chapter",
+            "judge",
+            "load_claims",
+            "load_evidence",
+            "load_grid",
+            "load_sweep",
+            "mixture_explorer",
+            "plotting",
+            "printed_evidence",
+            "run_sweep",
+            "threshold_explorer",
+        ],
+        "classifiers": [
+            "FeatureClassifier",
+            "Network",
+            "build_classifier",
+            "densenet_bc",
+            "load_network",
+            "load_weights",
+            "wide_resnet",
+        ],
+        "data": ["ImageSet", "load_dataset"],
+        "density": ["DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"],
+        "detector": ["Detector", "fit_detector"],
+        "evaluation": [
+            "DetectionReport",
+            "MannWhitneyResult",
+            "ReliabilityBins",
+            "RiskCoverage",
+            "Threshold",
+            "auroc_interval",
+            "auroc_table",
+            "clear_differences",
+            "conformal_threshold",
+            "describe_scorers",
+            "detection_report",
+            "detection_table",
+            "expected_calibration_error",
+            "fit_scorer",
+            "fit_scorers",
+            "mann_whitney",
+            "mark_class_agnostic",
+            "reliability_bins",
+            "risk_coverage",
+            "score_many",
+            "score_pairs",
+            "select_threshold",
+            "usual_scorers",
+        ],
+        "features": [
+            "FeatureSet",
+            "FolderFeatures",
+            "extract_features",
+            "features_of_folders",
+            "load_features",
+        ],
+        "purification": [
+            "DivergenceError",
+            "PurificationEffect",
+            "purification_effect",
+            "purification_grid",
+            "purification_objective",
+            "purify",
+        ],
+        "report": ["Report", "make_report", "report_html", "report_on_model"],
+        "runs": [
+            "Experiment",
+            "Run",
+            "compare_settings",
+            "load_experiment",
+            "load_experiments",
+            "load_run",
+            "make_run",
+            "publish_run",
+            "published_runs",
+            "train_run",
+        ],
+        "scores": [
+            "Combined",
+            "Energy",
+            "LogLikelihood",
+            "Mahalanobis",
+            "MaxLogit",
+            "MaxSoftmax",
+            "NearestNeighbors",
+            "PytorchOODScorer",
+            "RelativeMahalanobis",
+            "Scorer",
+            "TemperatureScaling",
+            "ViM",
+            "ZhengHong",
+            "as_pytorch_ood",
+        ],
+        "training": [
+            "Recipe",
+            "TemporalEnsembling",
+            "choose_labelled",
+            "train",
+            "train_temporal_ensembling",
+        ],
+    },
+)

@@ -9,9 +9,9 @@ import torch
 from sklearn.utils import check_scalar
 from torch.nn.functional import cross_entropy
 
-from mistakes_lib.features import channels_last, eval_mode, resolve_device
-from mistakes_lib.progress import progress_bar
-from mistakes_lib.validation import as_array, as_labels, check_positive
+from mistakes_lib.support.checks import as_array, as_labels, check_positive
+from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
+from mistakes_lib.support.progress import progress_bar
 
 __all__ = ["adaptive_bim", "bim", "fgsm"]
 

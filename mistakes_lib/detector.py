@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mistakes_lib.comparison import fit_scorer
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.evaluation import conformal_threshold, select_threshold
-from mistakes_lib.progress import somebody_watches
+from mistakes_lib.evaluation.tables import fit_scorer
+from mistakes_lib.evaluation.thresholds import conformal_threshold, select_threshold
 from mistakes_lib.scores import (
     Energy,
     LogLikelihood,
@@ -21,7 +20,8 @@ from mistakes_lib.scores import (
     ViM,
     ZhengHong,
 )
-from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.support.progress import somebody_watches
+from mistakes_lib.support.storage import load_arrays, save_arrays
 
 __all__ = ["Detector", "fit_detector", "guarantee", "named_scorer", "usual_components"]
 
@@ -48,7 +48,7 @@ class Detector:
         rule: how the threshold was chosen, for the reader.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> from mistakes_lib.scores import MaxLogit
         >>> batch = FeatureSet(np.zeros((2, 1)), [[3.0, 0], [1, 0]])
         >>> Detector(MaxLogit().fit(batch), 2.0, "by hand").flag(batch)
@@ -107,9 +107,9 @@ def fit_detector(
         scorer: unfitted :class:`~mistakes_lib.scores.Scorer`; by default the log-likelihood under
             a mixture of 100 Gaussians (of a tenth as many as there are rows, if that is less).
         false_alarms: share of correct predictions that may be flagged, guaranteed as
-            :func:`~mistakes_lib.evaluation.conformal_threshold` says.
+            :func:`~mistakes_lib.evaluation.thresholds.conformal_threshold` says.
         criterion: choose the threshold by this criterion of
-            :func:`~mistakes_lib.evaluation.select_threshold` instead, such as "f1".
+            :func:`~mistakes_lib.evaluation.thresholds.select_threshold` instead, such as "f1".
         random_state: seed of the mixture and of the folds.
         progress: show a bar while the mixture is fitted.
 
@@ -121,7 +121,7 @@ def fit_detector(
             correct predictions for the guarantee.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> rng = np.random.default_rng(0)
         >>> def draw(n):  # two features that are the logits; one label in four is wrong
         ...     logits = rng.normal(size=(n, 2))

@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from mistakes_lib.features import resolve_device
-from mistakes_lib.validation import as_labels, as_matrix, check_positive
+from mistakes_lib.support.checks import as_labels, as_matrix, check_positive
+from mistakes_lib.support.devices import resolve_device
 
 __all__ = [
     "DivergenceError",
@@ -227,7 +227,7 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
 
     Example:
         >>> from mistakes_lib.density import DiagonalGMM
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> density = DiagonalGMM(1).fit([[1.0], [3.0]])  # N(2, 1)
         >>> head = torch.nn.Linear(1, 2)  # class 1 where the feature is above 0
         >>> _ = head.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]),

@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items):
 NURSERY = """
 import json, os, sys, traceback
 import torch._dynamo  # which torch imports at a first training, as long as all else together
-from mistakes_lib import cli, runs
+from mistakes_lib import runs
+from mistakes_lib.cli import app as cli
 
 def start(code, arguments, environment, files):
     files = [os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND) for file in files]
@@ -115,7 +116,7 @@ class Nursery:
 
     def mistakes(self, *arguments, **options):
         """Run the command ``mistakes`` in a child."""
-        code = "import sys; from mistakes_lib.cli import app; app(sys.argv[1:])"
+        code = "import sys; from mistakes_lib.cli.app import app; app(sys.argv[1:])"
         return self.start(code, *arguments, **options)
 
     def close(self):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm
 from mistakes_lib.classifiers import FeatureClassifier
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.features import extract_features
+from mistakes_lib.features.feature_set import extract_features
 
 ULP = (
     2**-23

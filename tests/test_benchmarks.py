@@ -14,7 +14,7 @@ from benchmarks import book, gmm, scaling
 from benchmarks.measuring import as_table, in_turns, limit_threads, ratio, spread, ticks
 from benchmarks.results import write_section
 from book.build import NOTEBOOK_METADATA
-from mistakes_lib.density.em import Mixture, Statistics
+from mistakes_lib.density.gmm.em import Mixture, Statistics
 
 TINY = {
     "gmm": "--rows 300 --components 3 --dimensions 134 --whole 134 --repeats 2",

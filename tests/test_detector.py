@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mistakes_lib.cli import app
+from mistakes_lib.cli.app import app
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.detector import Detector, fit_detector, named_scorer
-from mistakes_lib.evaluation import select_threshold
-from mistakes_lib.features import FeatureSet
+from mistakes_lib.evaluation.thresholds import select_threshold
+from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.scores import LogLikelihood, Mahalanobis
-from mistakes_lib.storage import save_arrays
+from mistakes_lib.support.storage import save_arrays
 
 
 def batch(n, seed=0, shift=0.0):

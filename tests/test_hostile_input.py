@@ -17,15 +17,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from mistakes_lib.book.sweep import Grid, load_grid
+from mistakes_lib.classifiers.loading import load_weights
+from mistakes_lib.data.files import read_image
 from mistakes_lib.detector import Detector
-from mistakes_lib.experiment import Experiment, load_experiment
-from mistakes_lib.feature_files import load_features, read_stream
-from mistakes_lib.features import FeatureSet
-from mistakes_lib.image_files import read_image
-from mistakes_lib.networks import load_weights
+from mistakes_lib.features.feature_set import FeatureSet
+from mistakes_lib.features.files import load_features, read_stream
+from mistakes_lib.runs.experiment import Experiment, load_experiment
 from mistakes_lib.scores import MaxSoftmax
-from mistakes_lib.storage import load_arrays, save_arrays
-from mistakes_lib.sweep import Grid, load_grid
+from mistakes_lib.support.storage import load_arrays, save_arrays
 
 ARRAYS = {
     "features": np.arange(12, dtype=np.float32).reshape(4, 3) / 7,

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import NotFittedError
 
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.features import FeatureSet
+from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.purification import (
     DivergenceError,
     purification_effect,

@@ -13,8 +13,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from mistakes_lib import load_dataset, load_experiment, load_grid, run_sweep
-from mistakes_lib.chapters import check_parameters, find_chapter
-from mistakes_lib.cli import app
+from mistakes_lib.book.notebooks import check_parameters, find_chapter
+from mistakes_lib.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

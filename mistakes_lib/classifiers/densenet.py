@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
-from mistakes_lib.dropout import Dropout
+from mistakes_lib.support.dropout import Dropout
 
 __all__ = ["densenet_bc"]
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
-from mistakes_lib.dropout import Dropout
+from mistakes_lib.support.dropout import Dropout
 
 __all__ = ["wide_resnet"]
 

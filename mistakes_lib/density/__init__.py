@@ -1,8 +1,14 @@
 """Densities of features and of images: scikit-learn's estimator API, log-likelihoods in nats."""
 
-from mistakes_lib.density.gmm import DiagonalGMM
-from mistakes_lib.density.maf import FeatureMAF
-from mistakes_lib.density.pixel_cnn import PixelCNN
-from mistakes_lib.density.vae import FeatureVAE
+import lazy_loader
 
-__all__ = ["DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "base": ["Density", "NetworkDensity"],
+        "gmm": ["DiagonalGMM"],
+        "maf": ["FeatureMAF"],
+        "pixel_cnn": ["PixelCNN"],
+        "vae": ["FeatureVAE"],
+    },
+)

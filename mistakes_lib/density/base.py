@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from mistakes_lib.features import resolve_device
-from mistakes_lib.storage import load_arrays, save_arrays
-from mistakes_lib.validation import as_matrix, check_positive
+from mistakes_lib.support.checks import as_matrix, check_positive
+from mistakes_lib.support.devices import resolve_device
+from mistakes_lib.support.storage import load_arrays, save_arrays
 
 __all__ = ["Density", "NetworkDensity", "seeded"]
 

@@ -4,17 +4,20 @@
 the SHA-256 of every file) and safetensors files. Nothing is pickled.
 """
 
-from mistakes_lib.runs.making import make_run, train_run
-from mistakes_lib.runs.publishing import publish_run
-from mistakes_lib.runs.reading import Run, load_run, published_runs
-from mistakes_lib.storage import runs_root
+import lazy_loader
 
-__all__ = [
-    "Run",
-    "load_run",
-    "make_run",
-    "publish_run",
-    "published_runs",
-    "runs_root",
-    "train_run",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "experiment": [
+            "AdaptiveAttack",
+            "Experiment",
+            "compare_settings",
+            "load_experiment",
+            "load_experiments",
+        ],
+        "making": ["make_run", "train_run"],
+        "publishing": ["publish_run"],
+        "reading": ["Run", "load_run", "published_runs"],
+    },
+)

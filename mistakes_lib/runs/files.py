@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from mistakes_lib.classifiers import build_classifier
-from mistakes_lib.features import FeatureSet
+from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.scores import LogLikelihood
-from mistakes_lib.storage import load_arrays, save_arrays
-from mistakes_lib.temporal_ensembling import choose_labelled
+from mistakes_lib.support.storage import load_arrays, save_arrays
+from mistakes_lib.training.temporal_ensembling import choose_labelled
 
 __all__ = [
     "PIXEL_CNN",

@@ -3,11 +3,11 @@
 import fcntl
 from contextlib import contextmanager, nullcontext
 
-from mistakes_lib import processes
-from mistakes_lib.data import SPLITS
+from mistakes_lib.data.named import SPLITS
 from mistakes_lib.runs.reading import Run
-from mistakes_lib.runs.stages import Stages
-from mistakes_lib.storage import runs_root
+from mistakes_lib.runs.stages.stages import Stages
+from mistakes_lib.support.locations import runs_root
+from mistakes_lib.training import distributed as processes
 
 __all__ = ["make_run", "train_run"]
 
@@ -19,9 +19,9 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
     goes on at its last epoch. Two processes on one folder take turns.
 
     Args:
-        experiment: :class:`~mistakes_lib.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
-        data: folder of images; see :func:`~mistakes_lib.data.data_root`.
+        experiment: :class:`~mistakes_lib.runs.experiment.Experiment`.
+        root: folder of runs; see :func:`~mistakes_lib.support.locations.runs_root`.
+        data: folder of images; see :func:`~mistakes_lib.data.named.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
 
@@ -30,8 +30,8 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
 
     Example:
         >>> import tempfile
-        >>> from mistakes_lib.experiment import Experiment
-        >>> from mistakes_lib.training import Recipe
+        >>> from mistakes_lib.runs.experiment import Experiment
+        >>> from mistakes_lib.training.supervised import Recipe
         >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
         >>> recipe = Recipe(epochs=1, batch_size=128, lr=0.05)
         >>> experiment = Experiment(
@@ -65,9 +65,9 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
     The run has neither attacks nor out-of-distribution sets then; ``make_run`` adds them.
 
     Args:
-        experiment: :class:`~mistakes_lib.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.runs.runs_root`.
-        data: folder of images; see :func:`~mistakes_lib.data.data_root`.
+        experiment: :class:`~mistakes_lib.runs.experiment.Experiment`.
+        root: folder of runs; see :func:`~mistakes_lib.support.locations.runs_root`.
+        data: folder of images; see :func:`~mistakes_lib.data.named.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
         restart: begin anew, whatever an earlier call has left.
@@ -77,8 +77,8 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
 
     Example:
         >>> import tempfile
-        >>> from mistakes_lib.experiment import Experiment
-        >>> from mistakes_lib.training import Recipe
+        >>> from mistakes_lib.runs.experiment import Experiment
+        >>> from mistakes_lib.training.supervised import Recipe
         >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
         >>> recipe = Recipe(epochs=1, batch_size=128, lr=0.05)
         >>> experiment = Experiment("digits", "tiny", network, recipe)

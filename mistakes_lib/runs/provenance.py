@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from mistakes_lib.support.locations import ROOT
+
 __all__ = ["environment", "hardware_of", "title_of"]
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
@@ -41,7 +43,7 @@ def environment():
 
 
 def revision():
-    source = Path(__file__).resolve().parents[2]
+    source = ROOT
     git = ["git", "-C", str(source), "rev-parse", "HEAD"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

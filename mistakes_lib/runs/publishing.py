@@ -12,8 +12,9 @@ from mistakes_lib.runs.files import (
     read_batch,
     write_without_logits,
 )
-from mistakes_lib.runs.reading import PUBLISHED_RUNS, Run
-from mistakes_lib.storage import sha256_of
+from mistakes_lib.runs.reading import Run
+from mistakes_lib.support.locations import PUBLISHED_RUNS
+from mistakes_lib.support.storage import sha256_of
 
 __all__ = ["publish_run"]
 

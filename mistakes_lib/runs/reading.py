@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mistakes_lib.comparison import fit_scorer, usual_scorers
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.experiment import DEEP_DENSITIES, Experiment
+from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
+from mistakes_lib.runs.experiment import DEEP_DENSITIES, Experiment
 from mistakes_lib.runs.files import (
     TRAINING_FEATURES,
     adaptive_file,
@@ -21,12 +21,12 @@ from mistakes_lib.runs.files import (
     scorer_file,
 )
 from mistakes_lib.scores import LogLikelihood, Scorer
-from mistakes_lib.storage import load_arrays, runs_root, sha256_of
+from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root
+from mistakes_lib.support.storage import load_arrays, sha256_of
 
-__all__ = ["PUBLISHED_RUNS", "Run", "load_run", "published_runs"]
+__all__ = ["Run", "load_run", "published_runs"]
 
 PATIENT = 300  # EM iterations: some starts need more than 100
-PUBLISHED_RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
 
 
 def load_run(path):
@@ -116,7 +116,7 @@ class Run:
 
     @cached_property
     def experiment(self):
-        """The :class:`~mistakes_lib.experiment.Experiment` that made it."""
+        """The :class:`~mistakes_lib.runs.experiment.Experiment` that made it."""
         return Experiment.from_dict(self.info["experiment"])
 
     @property
@@ -310,8 +310,9 @@ class Run:
             seed: seed of the fits; the run's own by default.
 
         Returns:
-            dict of name → fitted scorer, as :func:`~mistakes_lib.comparison.usual_scorers` names
-            them. Nearest neighbors are those among the training features: a run without these
+            dict of name → fitted scorer, as
+            :func:`~mistakes_lib.evaluation.tables.usual_scorers` names them. Nearest
+            neighbors are those among the training features: a run without these
             lacks that method.
         """
         seed = self.experiment.seed if seed is None else seed

@@ -1,27 +1,16 @@
-"""One small class per detector: how far may a prediction be trusted (§3.3, §4)?
+"""Scores: how much a prediction is to be trusted; higher is more trustworthy, always."""
 
-Every scorer learns from one :class:`~mistakes_lib.features.FeatureSet` and scores others. The law
-for all of them: **a higher score means more trustworthy**. None is tuned on what it is scored on.
-"""
+import lazy_loader
 
-from mistakes_lib.scores.base import Scorer
-from mistakes_lib.scores.combined import Combined
-from mistakes_lib.scores.distances import Mahalanobis, NearestNeighbors, RelativeMahalanobis
-from mistakes_lib.scores.likelihoods import LogLikelihood, ZhengHong
-from mistakes_lib.scores.logits import Energy, MaxLogit, MaxSoftmax, TemperatureScaling
-from mistakes_lib.scores.vim import ViM
-
-__all__ = [
-    "Combined",
-    "Energy",
-    "LogLikelihood",
-    "Mahalanobis",
-    "MaxLogit",
-    "MaxSoftmax",
-    "NearestNeighbors",
-    "RelativeMahalanobis",
-    "Scorer",
-    "TemperatureScaling",
-    "ViM",
-    "ZhengHong",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "base": ["Scorer"],
+        "combined": ["Combined"],
+        "distances": ["Mahalanobis", "NearestNeighbors", "RelativeMahalanobis"],
+        "likelihoods": ["LogLikelihood", "ZhengHong"],
+        "logits": ["Energy", "MaxLogit", "MaxSoftmax", "TemperatureScaling"],
+        "pytorch_ood": ["PytorchOODScorer", "as_pytorch_ood"],
+        "vim": ["ViM"],
+    },
+)

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from mistakes_lib.features import FeatureSet
-from mistakes_lib.storage import load_arrays, save_arrays
+from mistakes_lib.features.feature_set import FeatureSet
+from mistakes_lib.support.storage import load_arrays, save_arrays
 
 __all__ = ["Scorer"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from mistakes_lib.features import FeatureSet
+from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.scores.base import Scorer
 
 __all__ = ["Combined"]

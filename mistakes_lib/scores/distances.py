@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
-from mistakes_lib.validation import check_positive
+from mistakes_lib.support.checks import check_positive
 
 __all__ = ["Mahalanobis", "NearestNeighbors", "RelativeMahalanobis"]
 
@@ -37,7 +37,7 @@ class Mahalanobis(Scorer):
         whitening_: float64 (d, r), Σ⁺ = ``whitening_ whitening_ᵀ``, r the rank of Σ.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> features = [[-1.0, 0], [1, 0], [0, -1], [0, 1]]
         >>> train = FeatureSet(features, np.zeros((4, 2)), [0, 0, 0, 0])
         >>> scorer = Mahalanobis().fit(train)  # variance 1/2 along each axis
@@ -84,7 +84,7 @@ class RelativeMahalanobis(Mahalanobis):
         background_whitening_: float64 (d, r), the same for Σ_0⁺.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> features = [[-3.0, -1], [-3, 1], [3, -1], [3, 1]]
         >>> train = FeatureSet(features, np.zeros((4, 2)), [0, 0, 1, 1])
         >>> scorer = RelativeMahalanobis().fit(train)
@@ -129,7 +129,7 @@ class NearestNeighbors(Scorer):
         index_: scikit-learn's ``NearestNeighbors`` on them.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> train = FeatureSet([[2.0, 0.0], [0.0, 5.0]], np.zeros((2, 2)))
         >>> batch = FeatureSet([[7.0, 0.0], [-1.0, 0.0]], np.zeros((2, 2)))
         >>> NearestNeighbors(k=1).fit(train).score(batch).round(6) + 0.0

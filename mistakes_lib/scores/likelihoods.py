@@ -29,7 +29,7 @@ class LogLikelihood(Scorer):
         density_: the fitted density.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> from sklearn.mixture import GaussianMixture
         >>> train = FeatureSet([[0.0], [1.0], [2.0]], np.zeros((3, 2)))
         >>> scorer = LogLikelihood(GaussianMixture(1)).fit(train)
@@ -104,7 +104,7 @@ class ZhengHong(Scorer):
             it, and its features then have no density.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> rng = np.random.default_rng(0)
         >>> features = np.concatenate([rng.normal(-5, 1, (50, 2)), rng.normal(5, 1, (50, 2))])
         >>> train = FeatureSet(features, np.zeros((100, 2)), np.repeat([0, 1], 50))

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
-from mistakes_lib.validation import check_positive
+from mistakes_lib.support.checks import check_positive
 
 __all__ = ["Energy", "MaxLogit", "MaxSoftmax", "TemperatureScaling"]
 
@@ -24,7 +24,7 @@ class MaxSoftmax(Scorer):
     Examples in Neural Networks*, 2016, https://arxiv.org/abs/1610.02136
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> batch = FeatureSet(np.zeros((2, 1)), [[0.0, 0.0], [0.0, np.log(3)]])
         >>> MaxSoftmax().score(batch).round(6)
         array([0.5 , 0.75])
@@ -47,7 +47,7 @@ class MaxLogit(Scorer):
     https://arxiv.org/abs/1911.11132
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> MaxLogit().score(FeatureSet(np.zeros((1, 1)), [[1.0, 4.0]]))
         array([4.])
     """
@@ -72,7 +72,7 @@ class Energy(Scorer):
         temperature: T > 0.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> Energy().score(FeatureSet(np.zeros((1, 1)), [[0.0, np.log(3)]])).round(6)
         array([1.386294])
     """
@@ -113,7 +113,7 @@ class TemperatureScaling(Scorer):
         n_iter_: iterations used.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> validation = FeatureSet(np.zeros((4, 1)), np.tile([9.0, 0.0], (4, 1)), [0, 0, 0, 1])
         >>> scorer = TemperatureScaling().fit(validation)  # right 3 times of 4
         >>> scorer.score(validation).round(3)

@@ -45,7 +45,7 @@ class ViM(Scorer):
             ``dim`` not below d.
 
     Example:
-        >>> from mistakes_lib.features import FeatureSet
+        >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> rng = np.random.default_rng(0)
         >>> features = rng.normal(size=(100, 4)) * [3, 3, 0.1, 0.1]
         >>> head = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0]])

@@ -25,12 +25,12 @@ from book.build import (
     read_source,
     sweep_sources,
 )
-from mistakes_lib.claims import printed_evidence
-from mistakes_lib.comparison import auroc_table, score_pairs
-from mistakes_lib.experiment import load_experiments
+from mistakes_lib.book.claims import printed_evidence
+from mistakes_lib.book.sweep import load_grid
+from mistakes_lib.evaluation.tables import auroc_table, score_pairs
 from mistakes_lib.runs import load_run, make_run
+from mistakes_lib.runs.experiment import load_experiments
 from mistakes_lib.scores import LogLikelihood
-from mistakes_lib.sweep import load_grid
 
 SOURCES = chapter_sources()
 

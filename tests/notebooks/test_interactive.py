@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from sklearn.mixture import GaussianMixture
 
-from mistakes_lib.interactive import mixture_explorer, threshold_explorer
+from mistakes_lib.book.interactive import mixture_explorer, threshold_explorer
 from mistakes_lib.runs import load_run
 
 RNG = np.random.default_rng(0)

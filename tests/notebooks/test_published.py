@@ -28,8 +28,8 @@ from book.build import (
     pages,
     read_source,
 )
-from mistakes_lib.claims import load_claims
-from mistakes_lib.sweep import load_sweep
+from mistakes_lib.book.claims import load_claims
+from mistakes_lib.book.sweep import load_sweep
 
 BOOK = ROOT / "book"
 SOURCES = chapter_sources()

@@ -1,0 +1,20 @@
+"""Images: named data sets, and anybody's folders."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "files": [
+            "ImageFiles",
+            "Preprocessing",
+            "class_names",
+            "list_files",
+            "list_unlabelled",
+            "read_image",
+            "split_files",
+        ],
+        "inventory": ["Holding", "take_stock"],
+        "named": ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"],
+    },
+)

@@ -1,0 +1,407 @@
+"""A Gaussian mixture with diagonal covariances, fitted by EM in blocks of rows (§3.2, eq. 3–5)."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm.auto import tqdm
+
+from mistakes_lib.density.base import Density
+from mistakes_lib.density.gmm.em import (
+    Expectation,
+    Mixture,
+    maximise,
+    one_hot_statistics,
+    with_squares,
+)
+from mistakes_lib.density.gmm.products import Affine
+from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, come_in_blocks
+from mistakes_lib.support.checks import as_array
+from mistakes_lib.support.devices import resolve_device
+
+__all__ = ["DiagonalGMM"]
+
+STARTS = ("k-means++", "kmeans", "random_from_data")
+BLOCK_BYTES = 16 * 2**20  # of float64 at a time: more would be mapped anew by malloc each time
+SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so many random rows
+
+
+class DiagonalGMM(Density):
+    """Mixture of K Gaussians with diagonal covariances: p(F) = Σ_k w_k N(F; μ_k, diag σ_k²).
+
+    From the same start it takes the same EM steps as scikit-learn's
+    ``GaussianMixture(covariance_type="diag")``. It differs where features of networks need it: rows
+    are centred before anything is squared (so a large offset costs no digits), memory is bounded by
+    ``batch_size`` and not by n × K, and a component that has lost all its rows stays where it was.
+
+    Args:
+        n_components: number of components K.
+        max_iter: most EM iterations of one start.
+        tol: EM has converged when the mean log-likelihood (nats per row) changes by less.
+        reg_covar: added to every variance, in squared units of the features.
+        init_params: where EM starts: "k-means++" (rows that lie far apart, found among 10 K random
+            ones, with the rows nearest to each), "kmeans" (clusters of k-means) or
+            "random_from_data" (K random rows, with the rows nearest to each).
+        n_init: number of starts; the best by log-likelihood is kept.
+        weights_init, means_init, precisions_init: a start of your own, shapes (K,), (K, d), (K, d);
+            replaces that part of ``init_params``.
+        batch_size: rows at a time; by default as many as fit 32 MiB of responsibilities.
+        device: "auto", "cpu", "cuda", …
+        random_state: seed of the start and of :meth:`sample`.
+        verbose: 1 shows a progress bar over the iterations.
+
+    Attributes:
+        weights_: w, float64 (K,), sums to 1.
+        means_: μ, float64 (K, d).
+        covariances_: σ², float64 (K, d).
+        precisions_: 1 / σ², float64 (K, d).
+        converged_: whether the best start converged.
+        n_iter_: EM iterations of the best start.
+        lower_bound_: mean log-likelihood (nats per row) in the last E-step of the best start.
+        lower_bounds_: the same after each iteration.
+        n_features_in_: number of features d.
+
+    References:
+        Dempster, Laird & Rubin (1977), Maximum likelihood from incomplete data via the EM
+        algorithm.
+        Arthur & Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+
+    Example:
+        >>> rows = np.array([[-5.1], [-4.9], [4.9], [5.1]])
+        >>> gmm = DiagonalGMM(2, random_state=0).fit(rows)
+        >>> np.sort(gmm.means_.ravel()).round(2)
+        array([-5.,  5.])
+        >>> bool(gmm.score_samples([[5.0]]) > gmm.score_samples([[0.0]]))
+        True
+    """
+
+    not_saved = ("weights_init", "means_init", "precisions_init", "device")
+
+    def __init__(
+        self,
+        n_components=100,
+        *,
+        max_iter=100,
+        tol=1e-3,
+        reg_covar=1e-6,
+        init_params="k-means++",
+        n_init=1,
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        batch_size=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.max_iter = max_iter
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.init_params = init_params
+        self.n_init = n_init
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Fit by EM from ``n_init`` starts.
+
+        Args:
+            X: rows of features, (n, d), n ≥ max(2, K): an array, in memory or mapped from a file
+                (``np.memmap``), or an iterable of arrays (m, d), which is gone through once for
+                each iteration of EM, a block at a time, or a Dask array, whose blocks stay with
+                the workers.
+            y: ignored.
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError: a bad parameter, fewer rows than components, NaN or infinite rows, or a
+                variance that is not positive (only with ``reg_covar=0``).
+            TypeError: X is an iterator, which can be gone through only once.
+        """
+        self._check_parameters()
+        device = resolve_device(self.device)
+        if hasattr(X, "__dask_graph__"):
+            from mistakes_lib.density.gmm.dask_rows import DaskRows  # Dask is there, as X is
+
+            rows = DaskRows(X, self._block_rows, self.device)
+            self.n_features_in_ = rows.d
+        elif come_in_blocks(X):
+            rows = BlockRows(X, self._block_rows, device)
+            self.n_features_in_ = rows.d
+        else:
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            rows = ArrayRows(X, self._block_rows(X.shape[1]), device)
+        if rows.n < self.n_components:
+            raise ValueError(
+                f"n_samples={rows.n} rows are too few for n_components={self.n_components}: "
+                "pass at least as many rows, or ask for fewer components"
+            )
+        random_state = check_random_state(self.random_state)
+        starts = (self._start(rows, random_state) for _ in range(self.n_init))
+        best = max((self._run(rows, start) for start in starts), key=lambda run: run.bounds[-1])
+        if not best.converged:
+            warnings.warn(
+                f"EM did not converge in max_iter={self.max_iter} iterations: the last one changed "
+                f"the mean log-likelihood by {best.change:.2g} nats, tol={self.tol:.2g}. "
+                "Raise max_iter, or tol, or leave it if that is small enough for you.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self._set_mixture(best.mixture, rows.centre)
+        self.converged_ = best.converged
+        self.n_iter_ = len(best.bounds)
+        self.lower_bounds_ = best.bounds
+        self.lower_bound_ = best.bounds[-1]
+        return self
+
+    def score_samples(self, X):
+        """Log-likelihood of each row in nats, float64 (n,)."""
+        return self._by_block(X, Expectation.log_likelihood)
+
+    def predict(self, X):
+        """Most probable component of each row, int64 (n,)."""
+        return self._by_block(X, lambda step, rows: step.log_joint(rows).argmax(dim=1))
+
+    def fit_predict(self, X, y=None):
+        """Fit, and return the most probable component of each row, int64 (n,)."""
+        return self.fit(X).predict(X)
+
+    def predict_proba(self, X):
+        """Responsibility of each component for each row, float64 (n, K)."""
+        return self._by_block(X, lambda step, rows: step.log_joint(rows).softmax(dim=1))
+
+    def log_prob(self, x):
+        """Log-likelihood of each row as a differentiable torch function.
+
+        Args:
+            x: tensor (n, d); result and computation keep its dtype and device.
+
+        Returns:
+            tensor (n,), nats.
+        """
+        centred, weight, constant = self._centred(x)
+        return torch.addmm(constant, with_squares(centred), weight).logsumexp(dim=1)
+
+    def log_prob_gradient(self, x):
+        """Gradient of the log-likelihood of each row, in closed form.
+
+        ∇ log p(x) = Σ_k r_k(x) (μ_k − x) / σ_k², with the responsibilities r: two matrix products,
+        where automatic differentiation of :meth:`log_prob` takes twice the time.
+
+        Args:
+            x: tensor (n, d); result and computation keep its dtype and device.
+
+        Returns:
+            tensor (n, d), nats per unit of each feature.
+        """
+        centred, weight, constant = self._centred(x)
+        log_joint = Affine(weight.T, constant)(with_squares(centred))
+        moments = Affine(weight, constant.new_zeros(len(weight)))(log_joint.softmax(dim=1))
+        linear, quadratic = moments.tensor_split(2, dim=1)
+        return linear.addcmul_(centred, quadratic, value=2)
+
+    def sample(self, n_samples=1):
+        """Draw rows from the mixture.
+
+        Returns:
+            (rows, components): float64 (n, d), and the component of each, int64 (n,).
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        rng = check_random_state(self.random_state)
+        components = rng.choice(len(self.weights_), size=n_samples, p=self.weights_)
+        noise = rng.standard_normal((n_samples, self.n_features_in_))
+        return self.means_[components] + noise * np.sqrt(self.covariances_[components]), components
+
+    def aic(self, X):
+        """Akaike information criterion on X; lower is better."""
+        return 2 * self._n_parameters() - 2 * self.score_samples(X).sum()
+
+    def bic(self, X):
+        """Bayesian information criterion on X; lower is better."""
+        log_likelihoods = self.score_samples(X)
+        return self._n_parameters() * np.log(len(log_likelihoods)) - 2 * log_likelihoods.sum()
+
+    def _fitted(self):
+        arrays = {
+            "weights": self.weights_,
+            "means": self.means_,
+            "covariances": self.covariances_,
+            "lower_bounds": np.array(self.lower_bounds_),
+        }
+        return arrays, {"converged": self.converged_}
+
+    def _restore(self, arrays, metadata):
+        self.weights_, self.means_ = arrays["weights"], arrays["means"]
+        self.covariances_ = arrays["covariances"]
+        self.precisions_ = 1 / self.covariances_
+        self.n_features_in_ = self.means_.shape[1]
+        self.lower_bounds_ = arrays["lower_bounds"].tolist()
+        self.lower_bound_, self.n_iter_ = self.lower_bounds_[-1], len(self.lower_bounds_)
+        self.converged_ = metadata["converged"]
+
+    def _check_parameters(self):
+        for name in ("n_components", "max_iter", "n_init"):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        for name in ("tol", "reg_covar"):
+            check_scalar(getattr(self, name), name, Real, min_val=0)
+        if self.batch_size is not None:
+            check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        if self.init_params not in STARTS:
+            raise ValueError(f"init_params must be one of {STARTS}, got {self.init_params!r}")
+
+    def _block_rows(self, d):
+        return self.batch_size or max(256, BLOCK_BYTES // (8 * max(self.n_components, 2 * d)))
+
+    def _start(self, rows, random_state):
+        """The mixture before the first EM step, in centred coordinates."""
+        shape = (self.n_components, rows.d)
+        weights = _given(self.weights_init, "weights_init", shape[:1])
+        means = _given(self.means_init, "means_init", shape)
+        precisions = _given(self.precisions_init, "precisions_init", shape)
+        if weights is not None and (min(weights) < 0 or abs(weights.sum() - 1) > 1e-6):
+            raise ValueError("weights_init must not be negative and must sum to 1")
+        if precisions is not None and (precisions <= 0).any():
+            raise ValueError("precisions_init must be above 0")
+
+        mixture = None
+        if weights is None or means is None or precisions is None:
+            mixture = self._start_from_data(rows, random_state)
+
+        def choose(own, found):
+            if own is None:
+                return found()
+            return torch.as_tensor(own, dtype=torch.float64, device=rows.device)
+
+        return Mixture(
+            choose(weights, lambda: mixture.weights),
+            choose(means - rows.centre if means is not None else None, lambda: mixture.means),
+            choose(1 / precisions if precisions is not None else None, lambda: mixture.variances),
+        )
+
+    def _start_from_data(self, rows, random_state):
+        """Put each row wholly into the component of the nearest seed and take the moments."""
+        k, seeds = self.n_components, self._seeds(rows, random_state)  # seeds (K, d)
+        whole = rows.sum(partial(_nearest_statistics, seeds, k))
+        # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
+        mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
+        spread = mean_of_squares.expand(k, -1)
+        everywhere = Mixture(whole.counts, torch.zeros_like(spread), spread)
+        return maximise(whole, everywhere, self.reg_covar)
+
+    def _seeds(self, rows, random_state):
+        """Points to which rows are assigned at first, float64 (K, d)."""
+        n, k = rows.n, self.n_components
+        if self.init_params == "random_from_data":
+            return rows.take(random_state.choice(n, k, replace=False))
+        if self.init_params == "kmeans":
+            k_means = KMeans(k, n_init=1, random_state=random_state)
+            data = np.concatenate([block.cpu().numpy() for block in rows])
+            return torch.from_numpy(k_means.fit(data).cluster_centers_).to(rows.device)
+        some = np.arange(n)
+        if n > SEEDING_ROWS * k:
+            some = random_state.choice(n, SEEDING_ROWS * k, replace=False)
+        candidates = rows.take(some)
+        _, chosen = kmeans_plusplus(candidates.cpu().numpy(), k, random_state=random_state)
+        return candidates[torch.from_numpy(chosen).to(rows.device)]
+
+    def _run(self, rows, mixture):
+        """EM from one start until it converges."""
+        bounds, change, converged = [], math.inf, False
+        iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
+                          disable=not self.verbose)  # fmt: skip
+        for _ in iterations:
+            whole = rows.sum(partial(_expected_statistics, mixture))
+            mixture = maximise(whole, mixture, self.reg_covar)
+            bound = float(whole.log_likelihood) / whole.n
+            change = bound - bounds[-1] if bounds else math.inf
+            bounds.append(bound)
+            per_dimension = bound / rows.d
+            iterations.set_postfix_str(f"{per_dimension:.4f} nats/dim, +{change:.2g}/row")
+            if abs(change) < self.tol:
+                converged = True
+                break
+        return Run(mixture, bounds, change, converged)
+
+    def _set_mixture(self, mixture, centre):
+        self.weights_ = mixture.weights.cpu().numpy()
+        self.means_ = mixture.means.cpu().numpy() + centre
+        self.covariances_ = mixture.variances.cpu().numpy()
+        self.precisions_ = 1 / self.covariances_
+
+    def _mixture(self, device="cpu"):
+        """The fitted mixture about its own mean, and that mean (d,)."""
+        centre = self.weights_ @ self.means_
+        arrays = self.weights_, self.means_ - centre, self.covariances_
+        return Mixture(*(torch.from_numpy(array).to(device) for array in arrays)), centre
+
+    def _centred(self, x):
+        """Rows (n, d) about the centre, and W (2d, K) and c (K,) of their log-joint [x, x²] W + c.
+
+        All have the dtype and the device of the rows.
+        """
+        check_is_fitted(self)
+        mixture, centre = self._mixture()
+        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
+        return x - torch.as_tensor(centre, dtype=x.dtype, device=x.device), weight, constant
+
+    def _by_block(self, X, of):
+        """Apply ``of(expectation, rows)`` to every block of rows, float64 (b, d)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        device = resolve_device(self.device)
+        mixture, centre = self._mixture(device)
+        step = Expectation(mixture)
+        blocks = ArrayRows(X, self._block_rows(X.shape[1]), device, centre)
+        return torch.cat([of(step, block).cpu() for block in blocks]).numpy()
+
+    def _n_parameters(self):
+        check_is_fitted(self)
+        return self.means_.size + self.covariances_.size + self.weights_.size - 1
+
+
+def _expected_statistics(mixture, device):
+    """The E-step under a mixture as a function of blocks of rows on a device."""
+    return Expectation(mixture, device).statistics
+
+
+def _nearest_statistics(seeds, k, device):
+    """Sums over the rows nearest to each of k seeds, as a function of blocks of rows."""
+    seeds = seeds.to(device)
+    return lambda rows: one_hot_statistics(rows, torch.cdist(rows, seeds).argmin(dim=1), k)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What EM reached from one start."""
+
+    mixture: Mixture
+    bounds: list
+    change: float
+    converged: bool
+
+
+def _given(values, name, shape):
+    """Check a part of a start that the user gave; None stays None."""
+    if values is None:
+        return None
+    values = as_array(values, name)
+    if values.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
+    return values

@@ -1,0 +1,189 @@
+"""What a classifier says of a batch of images: features, logits and, if known, labels (§3.1)."""
+
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_scalar
+
+from mistakes_lib.support.checks import as_labels, as_matrix
+from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
+from mistakes_lib.support.progress import progress_bar
+from mistakes_lib.support.storage import load_arrays, save_arrays
+
+__all__ = ["FeatureSet", "extract_features"]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features F = f_θ(X), logits W F + b and labels of n inputs (§3.1).
+
+    Args:
+        features: float32 (n, d), the classifier's last hidden layer.
+        logits: float32 (n, c), unnormalised class scores.
+        labels: int64 (n,) in 0 … c − 1, or None where the inputs have no class.
+
+    Raises:
+        ValueError: shapes disagree, a value is not finite, or a label is out of range.
+
+    Example:
+        >>> batch = FeatureSet(np.eye(2), np.array([[2.0, 1.0], [3.0, 0.0]]), np.array([0, 1]))
+        >>> batch.predictions, batch.correct
+        (array([0, 0]), array([ True, False]))
+        >>> len(batch[batch.correct])
+        1
+    """
+
+    features: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __post_init__(self):
+        features = as_matrix(self.features, "features", dtype=np.float32)
+        logits = as_matrix(self.logits, "logits", dtype=np.float32)
+        if len(features) != len(logits):
+            raise ValueError(f"features has {len(features)} rows, but logits has {len(logits)}")
+        labels = self.labels
+        if labels is not None:
+            labels = as_labels(labels, "labels", length=len(features), num_classes=logits.shape[1])
+        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "logits", logits)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self):
+        return len(self.features)
+
+    @property
+    def shape(self):
+        """Rows and columns of the features; scikit-learn takes rows of what has a shape."""
+        return self.features.shape
+
+    def __getitem__(self, rows):
+        """The rows picked by a boolean mask, a slice or an index array, as a FeatureSet."""
+        if isinstance(rows, tuple) and rows[1:] == (Ellipsis,):  # as scikit-learn takes rows
+            rows = rows[0]
+        rows = np.atleast_1d(rows) if not isinstance(rows, slice) else rows
+        labels = None if self.labels is None else self.labels[rows]
+        return FeatureSet(self.features[rows], self.logits[rows], labels)
+
+    @property
+    def predictions(self):
+        """Predicted classes ŷ, int64 (n,)."""
+        return self.logits.argmax(axis=1).astype(np.int64)
+
+    @property
+    def correct(self):
+        """Whether each prediction is right, bool (n,)."""
+        if self.labels is None:
+            raise ValueError("this FeatureSet has no labels, so no prediction is right or wrong")
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self):
+        """Share of right predictions, in [0, 1]."""
+        return float(self.correct.mean())
+
+    def save(self, path, *, features_dtype=np.float32):
+        """Write a safetensors file with a checksum; ``features_dtype=np.float16`` halves it.
+
+        Raises:
+            ValueError: a feature is too large for ``features_dtype``.
+        """
+        largest = np.abs(self.features).max()
+        if largest > np.finfo(features_dtype).max:
+            raise ValueError(f"a feature of size {largest} does not fit {np.dtype(features_dtype)}")
+        arrays = {
+            "features": self.features.astype(features_dtype),
+            "logits": self.logits,
+        }
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        save_arrays(path, arrays, {"kind": "FeatureSet"})
+
+    @classmethod
+    def load(cls, path):
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        arrays, _ = load_arrays(path, ["FeatureSet"])
+        return cls(arrays["features"], arrays["logits"], arrays.get("labels"))
+
+
+def _batches(images_or_loader, batch_size):
+    """Yield (images, labels or None) from an array, a tensor or any iterable of batches."""
+    if isinstance(images_or_loader, np.ndarray | torch.Tensor):
+        for start in range(0, len(images_or_loader), batch_size):
+            yield images_or_loader[start : start + batch_size], None
+        return
+    for batch in images_or_loader:
+        yield (batch[0], batch[1]) if isinstance(batch, list | tuple) else (batch, None)
+
+
+def _number_of_batches(images_or_loader, batch_size):
+    """How many batches there will be, for the progress bar; None where nobody knows."""
+    if isinstance(images_or_loader, np.ndarray | torch.Tensor):
+        return -(-len(images_or_loader) // batch_size)
+    return len(images_or_loader) if hasattr(images_or_loader, "__len__") else None
+
+
+@torch.inference_mode()
+def extract_features(
+    classifier, images_or_loader, *, labels=None, device="auto", batch_size=512, progress=False
+):
+    """Run a classifier over images and keep features and logits (§3.2).
+
+    Args:
+        classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`.
+        images_or_loader: images (n, 3, h, w), uint8 in 0…255 or float in [0, 1], or an iterable
+            of batches or (batch, labels) pairs such as a DataLoader.
+        labels: int (n,), if ``images_or_loader`` brings none.
+        device: "auto", "cpu", "cuda", …
+        batch_size: images a step, for arrays and tensors.
+        progress: show a progress bar.
+
+    Returns:
+        FeatureSet of n rows, in the order of the images.
+
+    Raises:
+        ValueError: there are no images, or they are integers other than uint8.
+
+    Example:
+        >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+        >>> images = np.zeros((5, 3, 2, 2), dtype=np.uint8)
+        >>> batch = extract_features(classifier, images, labels=[0, 1, 2, 0, 1], device="cpu")
+        >>> batch.features.shape, batch.logits.shape
+        ((5, 12), (5, 3))
+    """
+    check_scalar(batch_size, "batch_size", Integral, min_val=1)
+    device = resolve_device(device)
+    classifier = classifier.to(device)
+    features, logits, seen_labels = [], [], []
+    with eval_mode(classifier):
+        for images, batch_labels in progress_bar(
+            _batches(images_or_loader, batch_size),
+            desc="features",
+            total=_number_of_batches(images_or_loader, batch_size),
+            shown=progress,
+        ):
+            if not isinstance(images, torch.Tensor):
+                # A copy, since torch refuses reversed arrays and warns of read-only ones.
+                images = torch.tensor(np.ascontiguousarray(images))
+            if images.dtype != torch.uint8 and not images.is_floating_point():
+                raise ValueError(f"images must be uint8 or float, got {images.dtype}")
+            scale = 255 if images.dtype == torch.uint8 else 1
+            images = channels_last(images.to(device, classifier.mean.dtype) / scale)
+            batch = classifier.features(images)  # (b, d)
+            features.append(batch.float().cpu().numpy())
+            logits.append(classifier.head(batch).float().cpu().numpy())
+            if batch_labels is not None:
+                seen_labels.append(np.asarray(batch_labels))
+    if not features:
+        raise ValueError("there are no images to extract features from")
+    if seen_labels:
+        labels = np.concatenate(seen_labels)
+    return FeatureSet(np.concatenate(features), np.concatenate(logits), labels)

@@ -1,0 +1,255 @@
+"""A report on somebody's classifier: does the feature likelihood say where it fails?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.detector import Detector, guarantee, usual_components
+from mistakes_lib.evaluation.calibration import expected_calibration_error, reliability_bins
+from mistakes_lib.evaluation.hypothesis import mann_whitney
+from mistakes_lib.evaluation.risk import risk_coverage
+from mistakes_lib.evaluation.tables import detection_table, fit_scorer, usual_scorers
+from mistakes_lib.evaluation.thresholds import conformal_threshold
+from mistakes_lib.scores import Combined, LogLikelihood, TemperatureScaling
+from mistakes_lib.support.progress import progress_bar
+
+__all__ = ["Report", "make_report"]
+
+MISTAKES = "mistakes"  # the name of the test set's own failures among the suspect sets
+SHOWN = 12  # inputs listed as most and as least likely
+STEPS = 200  # thresholds of the explorer
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        facts: JSON-ready nested dict with the keys inputs, verdicts, methods, explorer, detector,
+            calibration and extremes.
+        detector: the paper's score with a threshold, ready for use.
+        rule: name of the paper's score in the tables.
+
+    Example:
+        >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(n):  # two features that are the logits; one label in four is wrong
+        ...     logits = rng.normal(size=(n, 2))
+        ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
+        >>> report = make_report(draw(100), draw(100), draw(100), n_components=2)
+        >>> report.rule, list(report.facts)[:3]
+        ('GMM-2', ['inputs', 'verdicts', 'methods'])
+    """
+
+    facts: dict
+    detector: Detector
+    rule: str
+
+
+def make_report(
+    train,
+    validation,
+    test,
+    *,
+    suspects=None,
+    n_components=None,
+    false_alarms=0.05,
+    confidence=0.95,
+    seed=0,
+    progress=False,
+):
+    """Fit every usual detector and judge each on the test set's mistakes and on other inputs.
+
+    Args:
+        train: FeatureSet of the classifier's training inputs, with labels.
+        validation: FeatureSet of held-out inputs, with labels; thresholds and temperature are
+            chosen on it.
+        test: FeatureSet of other held-out inputs, with labels; nothing is chosen on it.
+        suspects: dict of name → FeatureSet that should be told from the test inputs, such as
+            adversarial or out-of-distribution ones.
+        n_components: Gaussians of the mixture; by default 100, or a tenth of the training inputs
+            if they are fewer than 1,000.
+        false_alarms: share of correct predictions that may be flagged.
+        confidence: of the intervals, in (0, 1).
+        seed: of the fits and of the bootstrap.
+        progress: show bars of the methods that are fitted and score.
+
+    Returns:
+        Report.
+
+    Raises:
+        ValueError: a set without labels, a test set without mistakes or without correct
+            predictions, a suspect set named "mistakes", or sets of different classifiers.
+
+    Example:
+        >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(n):  # two features that are the logits; one label in four is wrong
+        ...     logits = rng.normal(size=(n, 2))
+        ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
+        >>> far = FeatureSet(np.full((20, 2), 9.0), np.full((20, 2), 9.0))
+        >>> report = make_report(draw(100), draw(100), draw(100), suspects={"far": far})
+        >>> for verdict in report.facts["verdicts"]:
+        ...     print(verdict["set"], verdict["flagged_by_likelihood"])
+        mistakes not clearly
+        far yes
+    """
+    suspects = dict(suspects or {})
+    for name, split in {"train": train, "validation": validation, "test": test}.items():
+        if split.labels is None:
+            raise ValueError(f"the {name} set has no labels, but a report needs them")
+    if test.correct.all() or not test.correct.any():
+        kind = "right" if test.correct[0] else "wrong"
+        raise ValueError(f"all {len(test)} test predictions are {kind}: there is nothing to tell")
+    if MISTAKES in suspects:
+        raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
+    if n_components is None:
+        n_components = usual_components(train)
+    density = DiagonalGMM(n_components, random_state=seed)
+    scorers, left_out = _fit_what_can_be(train, validation, density, progress)
+    ours = next(iter(scorers))
+    both = [scorers[ours], scorers["Calibrated"]]
+    if not validation.correct.all():
+        scorers["Combined"] = Combined(both).fit(validation)
+    pairs = {name: {} for name in (MISTAKES, *suspects)}
+    scores = {}
+    for name, scorer in progress_bar(
+        scorers.items(), desc="scoring", unit="method", shown=progress
+    ):
+        scores[name] = own = scorer.score(test)
+        pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
+        for key, batch in suspects.items():
+            pairs[key][name] = own, scorer.score(batch)
+    tables = {
+        name: detection_table(each, confidence=confidence, random_state=seed)
+        for name, each in progress_bar(pairs.items(), desc="judging", unit="set", shown=progress)
+    }
+    usual = scorers[ours].score(validation)[validation.correct]
+    threshold = conformal_threshold(usual, false_alarms)
+    rule = guarantee(false_alarms)
+    facts = {
+        "inputs": _inputs(train, validation, test, suspects),
+        "verdicts": [
+            _verdict(name, tables[name], pairs[name][ours], ours, confidence) for name in pairs
+        ],
+        "methods": {name: _records(table) for name, table in tables.items()},
+        "left_out": left_out,
+        "explorer": {
+            name: _explorer(scores[name], test.correct)
+            for name in (ours, "Calibrated", "Combined")
+            if name in scorers
+        },
+        "detector": _detector(scores[ours], test.correct, threshold, rule),
+        "calibration": _calibration(scorers["Calibrated"], test),
+        "extremes": _extremes(scores[ours], test),
+    }
+    return Report(facts, Detector(scorers[ours], threshold, rule), ours)
+
+
+def _fit_what_can_be(train, validation, density, progress):
+    """The usual scorers, fitted, and name → reason for those that cannot be fitted to these sets.
+
+    The likelihood and the calibrated confidence are the report's subject: they must be.
+    """
+    scorers, left_out = {}, {}
+    usual = usual_scorers(density, train.logits.shape[1]).items()
+    for name, scorer in progress_bar(usual, desc="fitting", unit="method", shown=progress):
+        try:
+            scorers[name] = fit_scorer(scorer, train, validation)
+        except ValueError as error:
+            if isinstance(scorer, LogLikelihood | TemperatureScaling):
+                raise
+            left_out[name] = str(error)
+    return scorers, left_out
+
+
+def _inputs(train, validation, test, suspects):
+    splits = {"train": train, "validation": validation, "test": test}
+    return {
+        "counts": {name: len(batch) for name, batch in (splits | suspects).items()},
+        "accuracy": {name: batch.accuracy for name, batch in splits.items()},
+        "features": train.features.shape[1],
+        "classes": train.logits.shape[1],
+    }
+
+
+def _verdict(name, table, pair, ours, confidence):
+    """Does the likelihood tell this set from the trusted inputs, and who does it best?"""
+    test = mann_whitney(*pair, confidence=confidence)
+    best = table["AUROC"].idxmax()
+    low, high = test.auroc_ci
+    found = "yes" if low > 0.5 else "no: it trusts them more" if high < 0.5 else "not clearly"
+    return {
+        "set": name,
+        "flagged_by_likelihood": found,
+        "auroc": test.auroc,
+        "low": low,
+        "high": high,
+        "log10_p": test.log10_p,
+        "best": best,
+        "best_auroc": float(table["AUROC"][best]),
+        "rank": int((table["AUROC"] > table["AUROC"][ours]).sum()) + 1,
+        "methods": len(table),
+    }
+
+
+def _records(table):
+    return [{"method": name, **row} for name, row in table.to_dict(orient="index").items()]
+
+
+def _explorer(scores, correct):
+    """What each of a row of thresholds would do on the test set."""
+    thresholds = np.unique(np.quantile(scores, np.linspace(0, 1, STEPS)))
+    rows = {name: [] for name in ("threshold", "flagged", "precision", "recall", "risk")}
+    for threshold in thresholds:
+        flagged = scores < threshold
+        hits, kept = (flagged & ~correct).sum(), ~flagged
+        rows["threshold"].append(float(threshold))
+        rows["flagged"].append(float(flagged.mean()))
+        rows["precision"].append(float(hits / flagged.sum()) if flagged.any() else None)
+        rows["recall"].append(float(hits / (~correct).sum()))
+        rows["risk"].append(float((~correct[kept]).mean()))
+    return rows | {"aurc": risk_coverage(scores, correct).aurc}
+
+
+def _detector(scores, correct, threshold, rule):
+    flagged = scores < threshold
+    return {
+        "rule": rule,
+        "threshold": float(threshold) if np.isfinite(threshold) else None,
+        "false_alarms": float(flagged[correct].mean()),
+        "caught": float(flagged[~correct].mean()),
+        "error_before": float((~correct).mean()),
+        "error_after": float((~correct[~flagged]).mean()) if (~flagged).any() else None,
+    }
+
+
+def _calibration(temperature, test):
+    probabilities = temperature.calibrated_probabilities(test)
+    bins = reliability_bins(probabilities, test.labels)
+    return {
+        "temperature": temperature.temperature_,
+        "ece_before": expected_calibration_error(test.logits, test.labels),
+        "ece_after": expected_calibration_error(probabilities, test.labels),
+        "counts": bins.counts.tolist(),
+        "confidence": [None if np.isnan(v) else float(v) for v in bins.confidence],
+        "accuracy": [None if np.isnan(v) else float(v) for v in bins.accuracy],
+    }
+
+
+def _extremes(scores, test):
+    """The inputs with the least and the most likely features."""
+    order = np.argsort(scores)
+    return {
+        name: [
+            {
+                "row": int(row),
+                "score": float(scores[row]),
+                "label": int(test.labels[row]),
+                "prediction": int(test.predictions[row]),
+            }
+            for row in rows
+        ]
+        for name, rows in (("least", order[:SHOWN]), ("most", order[::-1][:SHOWN]))
+    }

@@ -1,0 +1,104 @@
+"""A report on a network and a folder of images: what was asked for, and the page with pictures."""
+
+from mistakes_lib.classifiers.loading import load_network
+from mistakes_lib.data.files import class_names
+from mistakes_lib.features.folders import features_of_folders, thumbnails
+from mistakes_lib.report.facts import make_report
+from mistakes_lib.report.page import report_html
+
+__all__ = ["report_on_model"]
+
+
+def report_on_model(
+    model,
+    images,
+    *,
+    weights=None,
+    classes=None,
+    size=None,
+    mean=None,
+    std=None,
+    head=None,
+    suspects=None,
+    n_components=None,
+    false_alarms=0.05,
+    seed=0,
+    device="auto",
+    progress=False,
+):
+    """Report on a network by its name and a folder of images.
+
+    Args:
+        model: name of the network, for :func:`~mistakes_lib.classifiers.loading.load_network`,
+            as are the arguments weights, classes, size, mean, std and head.
+        images: folder of images, as :func:`~mistakes_lib.features.folders.features_of_folders`
+            divides it.
+        weights: file of a state dict, or "pretrained".
+        classes: names of the network's outputs, in their order.
+        size: edge of its images in pixels.
+        mean: per-channel mean that it subtracts.
+        std: per-channel standard deviation that it divides by.
+        head: name of its last linear layer.
+        suspects: dict of name → folder of images from elsewhere, or attacked ones.
+        n_components: Gaussians of the mixture, as for
+            :func:`~mistakes_lib.report.facts.make_report`.
+        false_alarms: share of correct predictions that may be flagged.
+        seed: of the division, the fits and the bootstrap.
+        device: "auto", "cpu", "cuda", …
+        progress: show progress bars.
+
+    Returns:
+        (Report, HTML page): the report's facts have the key "source" as well, and the extremes
+        name their files and classes.
+
+    Raises:
+        FileNotFoundError, ImportError, RuntimeError, TypeError, ValueError: what the functions
+            named above raise.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(80):
+        ...         path = Path(folder, ("cat", "dog")[i % 2], f"{i}.png")
+        ...         path.parent.mkdir(exist_ok=True)
+        ...         Image.new("RGB", (8, 8), (3 * i, 0, 7 * i % 256)).save(path)
+        ...     name = "mistakes_lib.classifiers:densenet_bc"
+        ...     report, page = report_on_model(name, folder, size=8)
+        >>> report.facts["source"]["model"], "<html" in page
+        ('mistakes_lib.classifiers:densenet_bc', True)
+    """
+    network = load_network(
+        model,
+        class_names(images),
+        weights=weights,
+        classes=classes,
+        size=size,
+        mean=mean,
+        std=std,
+        head=head,
+    )
+    found = features_of_folders(
+        network, images, suspects=suspects, seed=seed, device=device, progress=progress
+    )
+    report = make_report(
+        **found.sets,
+        suspects=found.suspects,
+        n_components=n_components,
+        false_alarms=false_alarms,
+        seed=seed,
+        progress=progress,
+    )
+    report.facts["source"] = {
+        "model": network.description,
+        "images": str(network.preprocessing),
+        "sets": {name: files.origin for name, files in found.files.items()},
+    }
+    test = found.files["test"]
+    shown = [row for rows in report.facts["extremes"].values() for row in rows]
+    for row in shown:
+        row["file"] = str(test.paths[row["row"]])
+        row["class"] = network.classes[row["label"]]
+        row["predicted"] = network.classes[row["prediction"]]
+    return report, report_html(report, pictures=thumbnails(test, {row["row"] for row in shown}))

@@ -1,0 +1,134 @@
+"""Turn what a user passes into checked NumPy arrays, or say clearly what is wrong with it."""
+
+from numbers import Real
+
+import numpy as np
+import torch
+
+__all__ = [
+    "as_array",
+    "as_flags",
+    "as_labels",
+    "as_matrix",
+    "as_vector",
+    "check_fraction",
+    "check_positive",
+    "check_ranges",
+]
+
+
+def as_array(values, name, *, dtype=np.float64):
+    """Return ``values`` (NumPy array, torch tensor or sequence) as a finite NumPy array.
+
+    Args:
+        values: the data, any shape.
+        name: the argument's name, for the error message.
+        dtype: dtype of the result; ``None`` keeps float32 and float64 as they are.
+
+    Raises:
+        ValueError: the array is empty or has a NaN or an infinity (the first such row is named).
+        TypeError: the values are not numeric.
+    """
+    if values is None:  # which NumPy would turn into a NaN
+        raise TypeError(f"{name} must be numeric, got None")
+    if isinstance(values, torch.Tensor):
+        values = values.detach().to("cpu")
+        values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+        values = values.numpy()
+    try:
+        array = np.asarray(values)
+        if dtype is not None:
+            array = array.astype(dtype, copy=False)
+        elif array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be numeric, got {type(values).__name__}: {error}") from None
+    if array.size == 0:
+        raise ValueError(f"{name} is empty (shape {array.shape}): pass at least one row")
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(
+            ~np.isfinite(array.reshape(len(np.atleast_1d(array)), -1)).all(axis=1)
+        )
+        raise ValueError(
+            f"{name} has a NaN or an infinity in {len(rows)} of {len(np.atleast_1d(array))} rows, "
+            f"the first at index {rows[0]}: remove or repair these rows"
+        )
+    return array
+
+
+def as_vector(values, name):
+    """Return finite float64 scores of shape (n,); see :func:`as_array`."""
+    array = as_array(values, name)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+    return array
+
+
+def as_matrix(values, name, *, columns=None, dtype=np.float64):
+    """Return a finite array of shape (n, d), d = ``columns`` if given; see :func:`as_array`."""
+    array = as_array(values, name, dtype=dtype)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, d), got shape {array.shape}")
+    if columns is not None and array.shape[1] != columns:
+        raise ValueError(f"{name} has {array.shape[1]} columns, but {columns} were expected")
+    return array
+
+
+def as_labels(values, name, *, length=None, num_classes=None):
+    """Return int64 class labels of shape (n,).
+
+    Raises:
+        ValueError: not one-dimensional, not whole numbers, not of ``length``, or outside
+            0 … ``num_classes`` − 1 (the first offending index is named).
+    """
+    array = as_vector(values, name)
+    if (array != np.round(array)).any():
+        raise ValueError(f"{name} must be whole numbers (class indices)")
+    if length is not None and len(array) != length:
+        raise ValueError(f"{name} has {len(array)} entries, but there are {length} rows")
+    labels = array.astype(np.int64)
+    if num_classes is not None:
+        bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if len(bad):
+            raise ValueError(
+                f"{name}[{bad[0]}] is {labels[bad[0]]}, outside 0…{num_classes - 1} "
+                f"for {num_classes} classes"
+            )
+    return labels
+
+
+def as_flags(values, name, scores):
+    """Return bool (n,), one for each score."""
+    flags = as_vector(values, name)
+    if len(flags) != len(scores):
+        raise ValueError(f"{name} has {len(flags)} entries, but there are {len(scores)} scores")
+    if not np.isin(flags, (0, 1)).all():
+        raise ValueError(f"{name} must be true or false for each score")
+    return flags.astype(bool)
+
+
+def check_positive(value, name):
+    """Return ``value`` if it is a finite number above 0, else raise ValueError."""
+    if not isinstance(value, Real) or not np.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+    return value
+
+
+def check_fraction(value, name):
+    """Return ``value`` if it lies strictly between 0 and 1, else raise ValueError."""
+    if not isinstance(value, Real) or not 0 < value < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return value
+
+
+def check_ranges(owner, where, conditions):
+    """Raise ValueError for the first attribute of ``owner`` that is out of its range.
+
+    Args:
+        owner: the object with the attributes.
+        where: what to call it in the message.
+        conditions: dict of attribute → whether it is in range.
+    """
+    for name, ok in conditions.items():
+        if not ok:
+            raise ValueError(f"{where}: {name} = {getattr(owner, name)!r} is out of range")

@@ -1,0 +1,157 @@
+"""Arrays on disk: safetensors files, written atomically, verified by checksum when read."""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+
+__all__ = [
+    "atomic_write",
+    "load_arrays",
+    "read_safetensors",
+    "read_yaml",
+    "save_arrays",
+    "sha256_of",
+]
+
+
+@contextmanager
+def atomic_write(path):
+    """Yield a temporary path beside ``path`` that replaces it only if the block succeeds.
+
+    A killed process leaves the old file (or none), never half of the new one; two processes
+    that write the same path leave one whole file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(temporary)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would lock out other users
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checksums(arrays, metadata):
+    """SHA-256 of the arrays alone, as the published runs' files have it, and of all."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")  # ascontiguousarray would give 0-d a shape (1,)
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    arrays_alone = digest.hexdigest()
+    digest.update(metadata.encode())
+    return arrays_alone, digest.hexdigest()
+
+
+def save_arrays(path, arrays, metadata=None):
+    """Write named arrays and a JSON-serialisable ``metadata`` dict to one safetensors file.
+
+    The file is a pure function of its contents: the same arrays give the same bytes.
+
+    Args:
+        path: the file; missing folders are made.
+        arrays: dict of name → NumPy array.
+        metadata: dict that :func:`load_arrays` gives back.
+    """
+    arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    metadata = json.dumps(metadata or {}, sort_keys=True)
+    header = {"sha256": _checksums(arrays, metadata)[-1], "metadata": metadata}
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(_canonical(serialize(arrays, metadata=header)))
+
+
+def _canonical(data):
+    """Sort the header, whose entries safetensors writes in a random order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # safetensors aligns the arrays to 8 bytes
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def load_arrays(path, kinds=()):
+    """Read what :func:`save_arrays` wrote.
+
+    Args:
+        path: the file.
+        kinds: the names, one of which ``metadata["kind"]`` must be; any will do if there are none.
+
+    Returns:
+        (arrays, metadata): dict of name → NumPy array, and the metadata dict.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not one of ours, is truncated, fails its checksum, or is of another
+            kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    arrays, header = read_safetensors(path)
+    if not {"sha256", "metadata"} <= set(header):
+        raise ValueError(f"{path} was not written by mistakes_lib (it has no checksum)")
+    if header["sha256"] not in _checksums(arrays, header["metadata"]):
+        raise ValueError(f"{path} is damaged: its checksum does not match; make it again")
+    metadata = json.loads(header["metadata"])
+    if kinds and metadata.get("kind") not in kinds:
+        found = f"a {metadata['kind']}" if "kind" in metadata else "something else"
+        raise ValueError(f"{path} holds {found}, not a {' or '.join(kinds)}")
+    return arrays, metadata
+
+
+def read_safetensors(path, framework="numpy"):
+    """Read any safetensors file, whoever wrote it.
+
+    Args:
+        path: the file.
+        framework: "numpy", or "pt" for torch tensors.
+
+    Returns:
+        (tensors, header): dict of name → array or tensor, and the header's texts, name → text.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework=framework) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def sha256_of(path):
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_yaml(path, what):
+    """The contents of a YAML file.
+
+    Args:
+        path: the file.
+        what: what the file is, for the message that there is none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no YAML.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no {what} {path}")
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None

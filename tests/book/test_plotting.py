@@ -1,0 +1,166 @@
+"""Figures show the data they are given: what is drawn is read back from the Axes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from mistakes_lib.book import plotting
+from mistakes_lib.evaluation.risk import risk_coverage
+
+RNG = np.random.default_rng(0)
+PAIRS = {name: (RNG.normal(1, size=80), RNG.normal(size=40)) for name in ("one", "two")}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def ax():
+    return plotting.new_figure()[1]
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def failures(trusted, suspect):
+    return [0] * len(trusted) + [1] * len(suspect), -np.r_[trusted, suspect]
+
+
+def test_new_figure_has_the_panels_asked_for():
+    figure, axes = plotting.new_figure(columns=3, rows=2, width=2, height=1)
+    assert isinstance(figure, Figure) and axes.shape == (2, 3)
+    assert figure.get_size_inches().tolist() == [6, 2]
+
+
+def test_histograms_integrate_to_what_lies_inside(ax):
+    groups = {"correct": RNG.normal(size=1000), "incorrect": RNG.normal(-1, size=50)}
+    assert plotting.likelihood_histograms(ax, groups, clip=0) is ax
+    assert legend(ax) == ["correct", "incorrect"]
+    areas = [p.get_height() * p.get_width() for p in ax.patches if hasattr(p, "get_height")]
+    assert sum(areas) == pytest.approx(2, rel=1e-6)
+    assert "nats per dimension" in ax.get_xlabel() and "0.0% lie outside" in ax.get_xlabel()
+
+
+def test_histograms_that_spread_over_powers_of_ten_integrate_on_their_own_scale(ax):
+    groups = {"usual": RNG.normal(size=1000), "strange": -(10 ** RNG.uniform(0, 5, size=500))}
+    plotting.likelihood_histograms(ax, groups, clip=0, scale="asinh")
+    assert ax.get_xscale() == "asinh"
+    bars = [p for p in ax.patches if hasattr(p, "get_height")]
+    left = np.array([bar.get_x() for bar in bars])
+    width = np.arcsinh(left + [bar.get_width() for bar in bars]) - np.arcsinh(left)
+    assert sum(width * [bar.get_height() for bar in bars]) == pytest.approx(2, rel=1e-6)
+    assert np.ptp(width) < 1e-6 * width.mean()
+
+
+def test_roc_legend_holds_the_auroc(ax):
+    plotting.roc_curves(ax, PAIRS)
+    for entry, (name, pair) in zip(legend(ax), PAIRS.items(), strict=False):
+        assert entry == f"{name} ({roc_auc_score(*failures(*pair)):.3f})"
+    x, y = ax.lines[0].get_data()
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+
+
+def test_a_method_looks_alike_in_panels_with_different_methods(ax):
+    *_, last = PAIRS
+    looks = []
+    for groups in (PAIRS, {last: PAIRS[last]}):
+        ax.clear()
+        plotting.roc_curves(ax, groups, order=PAIRS)
+        line = next(line for line in ax.lines if line.get_label().startswith(last))
+        looks.append((line.get_color(), line.get_linestyle()))
+    assert looks[0] == looks[1]
+    assert looks[0][0] != plotting.PALETTE[0]
+
+
+def test_precision_recall_legend_holds_the_average_precision(ax):
+    plotting.precision_recall_curves(ax, PAIRS)
+    for entry, (name, pair) in zip(legend(ax), PAIRS.items(), strict=False):
+        assert entry == f"{name} ({average_precision_score(*failures(*pair)):.3f})"
+    assert legend(ax)[-1] == "chance (0.333)"
+
+
+def test_risk_coverage_legend_holds_the_area(ax):
+    curves = {name: risk_coverage(np.r_[pair], np.arange(120) < 80) for name, pair in PAIRS.items()}
+    plotting.risk_coverage_curves(ax, curves)
+    assert legend(ax) == [f"{name} ({curve.aurc:.4f})" for name, curve in curves.items()]
+    for line, curve in zip(ax.lines, curves.values(), strict=True):
+        np.testing.assert_array_equal(line.get_data(), [curve.coverage, curve.risk])
+
+
+def test_more_methods_than_colours_still_have_a_line_each(ax):
+    many = {str(i): PAIRS["one"] for i in range(12)}
+    plotting.roc_curves(ax, many)
+    assert len(ax.lines) == 13
+
+
+def test_bars_stand_in_order_with_their_intervals(ax):
+    table = pd.DataFrame(
+        {"AUROC": [0.6, 0.9, 0.7], "low": [0.5, 0.85, 0.6], "high": [0.7, 0.95, 0.8]},
+        index=["a", "b", "c"],
+    )
+    plotting.bars_with_intervals(ax, table)
+    assert [bar.get_width() for bar in ax.patches] == [0.6, 0.7, 0.9]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "c", "b"]
+    segments = ax.collections[0].get_segments()
+    assert [segment[:, 0].tolist() for segment in segments] == [
+        pytest.approx(pair) for pair in ([0.5, 0.7], [0.6, 0.8], [0.85, 0.95])
+    ]
+
+
+def test_ellipses_of_a_mixture_span_two_deviations_on_each_side(ax):
+    groups = {"cats": RNG.normal(size=(5, 2)), "dogs": RNG.normal(size=(3, 2))}
+    means, variances = [[0.0, 1.0], [2.0, 3.0]], [[1.0, 4.0], [0.25, 1.0]]
+    assert plotting.mixture_in_plane(ax, groups, means, variances) is ax
+    assert legend(ax) == ["cats", "dogs"]
+    for drawn, points in zip(ax.collections, groups.values(), strict=True):
+        np.testing.assert_array_equal(drawn.get_offsets(), points)
+    found = [(list(e.center), e.width, e.height) for e in ax.patches]
+    assert found == [([0, 1], 4, 8), ([2, 3], 2, 4)]
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+
+
+def test_image_columns_show_the_pixels():
+    images = RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8)
+    figure = plotting.image_columns({"left": images, "right (twice)": images}, ("cat", "dog"))
+    assert len(figure.axes) == 4
+    np.testing.assert_array_equal(
+        figure.axes[2].images[0].get_array(), images[1].transpose(1, 2, 0)
+    )
+    assert [figure.axes[i].get_ylabel() for i in (0, 2)] == ["cat", "dog"]
+
+
+def test_training_curves_follow_the_history(ax):
+    history = [{"epoch": e, "accuracy": 0.1 * e, "validation_accuracy": 0.05 * e} for e in (1, 2)]
+    plotting.training_curves(ax, history)
+    assert ax.lines[1].get_ydata().tolist() == [0.05, 0.1]
+    assert legend(ax) == ["train (augmented)", "validation"]
+
+
+def test_lines_show_the_mean_of_the_runs_and_their_spread(ax):
+    rows = [(1, "a", 0.2), (1, "a", 0.4), (10, "a", 0.5), (1, "b", 0.9)]
+    table = pd.DataFrame(rows, columns=["K", "what", "AUROC"])
+    assert plotting.lines_with_spread(ax, table, x="K", y="AUROC", line="what") is ax
+    first, second = ax.lines
+    np.testing.assert_allclose(first.get_xydata(), [[1, 0.3], [10, 0.5]])
+    np.testing.assert_allclose(second.get_xydata(), [[1, 0.9]])
+    band = ax.collections[0].get_paths()[0].vertices
+    spread = np.std([0.2, 0.4], ddof=1)
+    assert band[:, 1].min() == pytest.approx(0.3 - spread)
+    assert band[band[:, 0] == 1][:, 1].max() == pytest.approx(0.3 + spread)
+    assert [text.get_text() for text in ax.get_legend().texts] == ["a", "b"]
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "K", "AUROC")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "10"]
+
+
+def test_heatmap_is_symmetric_around_zero(ax):
+    table = pd.DataFrame([[0.3, -0.1]], index=["GMM"], columns=[0.1, 1.0])
+    plotting.purification_heatmap(ax, table)
+    assert ax.collections[0].get_clim() == (-0.3, 0.3)
+    assert [text.get_text() for text in ax.texts] == ["+0.30", "-0.10"]

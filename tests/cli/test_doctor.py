@@ -1,0 +1,79 @@
+"""`mistakes doctor`: what is wrong is named, with what to do about it."""
+
+import shutil
+from importlib import metadata
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mistakes_lib.cli import doctor
+from mistakes_lib.cli.app import app
+from mistakes_lib.cli.doctor import examine
+
+
+def find(name, **folders):
+    [check] = [check for check in examine(**folders) if check.name == name]
+    return check
+
+
+def test_this_environment_is_in_order(tmp_path):
+    assert {check.name: check.status for check in examine(data=tmp_path, runs=tmp_path)} == {
+        "Python": "ok",
+        "packages": "ok",
+        "torchvision": "ok",
+        "GPU": "ok" if torch.cuda.is_available() else "note",
+        "images": "note",
+        "disk": "ok",
+        "book": "ok",
+    }
+
+
+def test_missing_and_old_packages_are_named_with_the_command_that_mends_them(monkeypatch):
+    asked = ["torch>=999", "no-such-package>=1", "numpy", 'ruff; extra == "test"']
+    monkeypatch.setattr(metadata, "requires", lambda _: asked)
+    torch_version = metadata.version("torch")
+    assert [(c.name, c.found, c.advice) for c in examine() if c.status == "problem"] == [
+        ("torch", torch_version, 'pip install "torch>=999"'),
+        ("no-such-package", "missing", 'pip install "no-such-package>=1"'),
+    ]
+
+
+def test_a_torchvision_of_another_torch_is_a_problem(monkeypatch):
+    real = doctor.importlib.import_module
+
+    def broken(name):
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real(name)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    check = find("torchvision")
+    assert check.status == "problem"
+    assert "nms does not exist" in check.found and "together" in check.advice
+
+
+def test_images_are_listed_or_asked_for(tmp_path):
+    assert find("images", data=tmp_path / "nowhere").found == f"no folder {tmp_path / 'nowhere'}"
+    assert "MISTAKES_DATA" in find("images", data=tmp_path).advice
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert find("images", data=tmp_path).found == f"{tmp_path}: cifar-10-batches-py"
+
+
+def test_a_full_disk_is_a_problem(monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    check = find("disk", runs=tmp_path / "not" / "yet")
+    assert (check.status, check.found[:9]) == ("problem", "0 GB free")
+    assert "MISTAKES_RUNS" in check.advice
+
+
+@pytest.mark.parametrize(("required", "code"), [("numpy", 0), ("numpy>=999", 1)])
+def test_the_command_prints_each_check_and_its_exit_code_says_whether_all_is_well(
+    monkeypatch, tmp_path, required, code
+):
+    monkeypatch.setattr(metadata, "requires", lambda _: [required])
+    result = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
+    assert result.exit_code == code
+    assert f"note    images: {tmp_path} is empty\n        → " in result.stdout
+    assert ("problem numpy: " in result.stdout) == bool(code)

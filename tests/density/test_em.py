@@ -1,0 +1,168 @@
+"""The E-step that evaluates few components against the one that evaluates all, and SciPy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from mistakes_lib.density.gmm.em import (
+    Expectation,
+    Mixture,
+    Statistics,
+    maximise,
+    one_hot_statistics,
+    sum_statistics,
+    with_squares,
+)
+
+
+def mixture_and_rows(k=64, d=40, n=200, *, seed=0, spread=0.5, shift=0.0, scales=1.0):
+    """K Gaussians of ``spread`` around centres at distance √d or so, and rows drawn from them."""
+    rng = np.random.default_rng(seed)
+    means = rng.normal(size=(k, d)) * scales + shift
+    variances = (spread * rng.uniform(0.5, 1.5, size=(k, d)) * scales) ** 2
+    weights = rng.dirichlet(np.ones(k))
+    drawn = rng.choice(k, size=n, p=weights)
+    rows = means[drawn] + rng.normal(size=(n, d)) * np.sqrt(variances[drawn])
+    return Mixture(*(torch.from_numpy(a) for a in (weights, means, variances))), rows
+
+
+def in_full(mixture):
+    """An E-step that never looks for the few."""
+    step = Expectation(mixture)
+    step.finds_few = False
+    return step
+
+
+def by_scipy(mixture, rows):
+    """Log-joint (n, K), one component and one feature after the other."""
+    weights, means, variances = (a.numpy() for a in vars(mixture).values())
+    return np.stack(
+        [
+            np.log(weights[c]) + norm.logpdf(rows, means[c], np.sqrt(variances[c])).sum(axis=1)
+            for c in range(len(weights))
+        ],
+        axis=1,
+    )
+
+
+def assert_same(ours, reference):
+    np.testing.assert_allclose(ours.log_likelihood, reference.log_likelihood, 1e-9, 1e-8)
+    np.testing.assert_allclose(ours.counts, reference.counts, rtol=1e-8, atol=1e-9)
+    tolerance = 1e-10 * reference.moments.abs().max()
+    np.testing.assert_allclose(ours.moments, reference.moments, rtol=1e-8, atol=tolerance)
+    assert ours.n == reference.n
+
+
+def assert_few_equal_all(mixture, rows):
+    rows = torch.from_numpy(rows)
+    few, every = Expectation(mixture), in_full(mixture)
+    assert_same(few.statistics(rows), every.statistics(rows))
+    np.testing.assert_allclose(few.log_likelihood(rows), every.log_likelihood(rows), 1e-9, 1e-8)
+    return few.finds_few
+
+
+def test_the_few_that_matter_give_what_all_give():
+    mixture, rows = mixture_and_rows()
+    assert assert_few_equal_all(mixture, rows), "the short way was not taken"
+
+
+def test_both_ways_equal_scipy():
+    mixture, rows = mixture_and_rows()
+    expected = by_scipy(mixture, rows)
+    for step in (Expectation(mixture), in_full(mixture)):
+        ours = step.log_likelihood(torch.from_numpy(rows))
+        np.testing.assert_allclose(ours, logsumexp(expected, axis=1), rtol=1e-10)
+    np.testing.assert_allclose(step.log_joint(torch.from_numpy(rows)), expected, rtol=1e-9)
+
+
+@given(
+    st.integers(32, 90),
+    st.integers(1, 60),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.003, 0.05, 0.5, 3.0]),
+)
+@settings(deadline=None, max_examples=40)
+def test_they_agree_whatever_the_overlap(k, d, seed, spread):
+    assert_few_equal_all(*mixture_and_rows(k, d, 50, seed=seed, spread=spread))
+
+
+@pytest.mark.parametrize("scales", [1e-12, 1e12, np.logspace(-15, 15, 40)])
+def test_units_of_the_features_do_not_matter(scales):
+    assert assert_few_equal_all(*mixture_and_rows(scales=scales))
+
+
+def narrow_twins():
+    """Pairs of nearly equal components, so narrow and far out that float32 errs by many nats.
+
+    The pairs lie apart by far more than it errs.
+    """
+    single, rows = mixture_and_rows(k=32, spread=3e-4, shift=0.3)
+    nudge = 0.3 * single.variances.sqrt() * (-1) ** torch.arange(40)
+    weights = torch.cat([single.weights, single.weights]) / 2
+    means = torch.cat([single.means, single.means + nudge])
+    return Mixture(weights, means, single.variances.repeat(2, 1)), rows
+
+
+def test_what_float32_cannot_tell_apart_is_evaluated():
+    mixture, rows = narrow_twins()
+    step = Expectation(mixture)
+    ours = step.log_likelihood(torch.from_numpy(rows))
+    expected = logsumexp(by_scipy(mixture, rows), axis=1)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9)
+    assert step.finds_few
+
+
+def test_without_room_for_rounding_some_would_be_missed():
+    mixture, rows = narrow_twins()
+    careless = Expectation(mixture)
+    bounds, error = careless.upper, careless.error
+    careless.upper = lambda rows: bounds(rows) - error
+    careless.error, careless.rounding = torch.zeros_like(careless.error), 0.0
+    ours = careless.log_likelihood(torch.from_numpy(rows))
+    expected = logsumexp(by_scipy(mixture, rows), axis=1)
+    assert np.abs(ours.numpy() - expected).max() > 1e-3 and careless.finds_few
+
+
+def test_rows_very_far_away_and_components_without_weight():
+    mixture, rows = mixture_and_rows()
+    rows[:2] *= 1e4
+    weights = mixture.weights.clone()
+    weights[:3] = 0
+    unused = Mixture(weights / weights.sum(), mixture.means, mixture.variances)
+    assert assert_few_equal_all(unused, rows)
+
+
+def test_beyond_float32_all_components_are_evaluated():
+    mixture, rows = mixture_and_rows()
+    rows[7] = 1e25
+    assert not assert_few_equal_all(mixture, rows)
+
+
+def test_statistics_of_blocks_add_up():
+    mixture, rows = mixture_and_rows()
+    step, rows = Expectation(mixture), torch.from_numpy(rows)
+    blocks = [step.statistics(block) for block in rows.split([1, 99, 100])]
+    assert_same(sum_statistics(blocks), step.statistics(rows))
+
+
+def test_one_hot_statistics_are_sums_by_component():
+    rows = torch.tensor([[1.0, 2], [3, 4], [5, 6]], dtype=torch.float64)
+    found = one_hot_statistics(rows, torch.tensor([2, 0, 2]), 3)
+    assert found.counts.tolist() == [1, 0, 2] and found.n == 3
+    assert found.moments.tolist() == [[3, 4, 9, 16], [0, 0, 0, 0], [6, 8, 26, 40]]
+
+
+def test_maximise_takes_weighted_moments():
+    """Two rows, one shared equally by both components, worked by hand."""
+    rows = torch.tensor([[0.0], [2.0]], dtype=torch.float64)
+    responsibility = torch.tensor([[1.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
+    counts, moments = responsibility.sum(dim=1), responsibility @ with_squares(rows)
+    before = Mixture(torch.ones(2), torch.zeros(2, 1), torch.ones(2, 1))
+    after = maximise(Statistics(2, torch.zeros(()), counts, moments), before, 0.25)
+    np.testing.assert_allclose(after.weights, [0.75, 0.25])
+    np.testing.assert_allclose(after.means, [[2 / 3], [2.0]])
+    np.testing.assert_allclose(after.variances, [[4 / 3 - 4 / 9 + 0.25], [0.25]])

@@ -1,0 +1,188 @@
+"""A report from a network and a folder of images, from the command line to the page."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from mistakes_lib.classifiers.loading import load_network
+from mistakes_lib.cli.app import app
+from mistakes_lib.data.files import split_files
+from mistakes_lib.detector import Detector
+from mistakes_lib.features.feature_set import extract_features
+from mistakes_lib.report.page import report_html
+
+CLASSES = ("blue", "green", "red")  # sorted, as folders are
+EDGE = 8
+MODULE = """
+from torch import nn
+
+def make(num_classes):
+    body = [nn.AvgPool2d(2), nn.Flatten(), nn.Linear(48, 6), nn.Tanh()]
+    return nn.Sequential(*body, nn.Linear(6, num_classes))
+"""
+OPTIONS = ("--size", EDGE, "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "--components", 3)
+
+
+def mistakes(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def draw(rng, label):
+    """A noisy square, a little more of its colour than of the others."""
+    pixels = rng.normal(120, 60, size=(EDGE, EDGE, 3))
+    pixels[..., 2 - label] += 12
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A current folder with images, others from elsewhere, a module and trained weights."""
+    folder, rng = tmp_path_factory.mktemp("model"), np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(200):
+            draw(rng, label).save(folder / "images" / name / f"{i:03}.png")
+    (folder / "dark").mkdir()
+    for i in range(40):
+        Image.new("RGB", (EDGE, EDGE), (i, i, i)).save(folder / "dark" / f"{i:03}.png")
+    (folder / "tiny_networks.py").write_text(MODULE)
+    torch.manual_seed(0)
+    names = {}
+    exec(MODULE, names)
+    network = names["make"](3)
+    train = split_files(folder / "images")["train"]
+    pixels = np.stack([np.asarray(train[i][0]) for i in range(len(train))]).transpose(0, 3, 1, 2)
+    pixels, labels = torch.tensor(pixels / 255 - 0.5).float() * 4, torch.tensor(train.labels)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(60):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(pixels), labels).backward()
+        optimiser.step()
+    torch.save(network.state_dict(), folder / "tiny.pt")
+    return folder
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(folder):
+    """The folder of a report, and what the command said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = mistakes(
+            "report", "--model", "tiny_networks:make", "--weights", "tiny.pt",
+            "--images", "images", "--ood", "dark=dark", "--out", "out", *OPTIONS,
+        )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return folder / "out", result
+
+
+def test_the_numbers_are_those_of_the_network_on_these_files(made, here):
+    out, result = made
+    facts = json.loads((out / "report.json").read_text())
+    assert facts["inputs"]["counts"] == {"train": 480, "validation": 60, "test": 60, "dark": 40}
+    network = load_network(
+        "tiny_networks:make",
+        CLASSES,
+        weights="tiny.pt",
+        size=EDGE,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+    )
+    test = split_files("images")["test"]
+    pixels = np.stack([np.asarray(test[i][0]) for i in range(len(test))]).transpose(0, 3, 1, 2)
+    batch = extract_features(network.classifier, pixels, labels=test.labels, device="cpu")
+    assert facts["inputs"]["accuracy"]["test"] == batch.accuracy
+    assert 0.4 < batch.accuracy < 1
+    scores = Detector.load(out / "detector.safetensors").score(batch)
+    least = facts["extremes"]["least"][0]
+    assert least["row"] == scores.argmin() and least["score"] == pytest.approx(scores.min())
+    assert least["file"] == str(test.paths[scores.argmin()])
+    assert least["class"] == CLASSES[least["label"]] == least["file"].split("/")[-2]
+    assert least["predicted"] == CLASSES[batch.predictions[scores.argmin()]]
+    assert "dark: " in result.stdout and "features:" not in result.stderr, "quiet where none looks"
+
+
+def test_the_page_shows_the_extreme_images_themselves(made, here):
+    out, _ = made
+    page = (out / "report.html").read_text(encoding="utf-8")
+    facts = json.loads((out / "report.json").read_text())
+    sources = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"', page)
+    shown = [row for rows in facts["extremes"].values() for row in rows]
+    assert [alt for _, alt in sources] == [row["file"] for row in shown]
+    assert len(re.findall(r"\ssrc=", page)) == len(sources), "nothing comes from a network"
+    for code, file in sources[:3]:
+        picture = Image.open(io.BytesIO(base64.b64decode(code)))
+        original = np.asarray(Image.open(file), dtype=float)
+        assert np.abs(np.asarray(picture, dtype=float) - original).mean() < 40  # JPEG of noise
+    assert "tiny_networks:make with weights tiny.pt" in page
+    assert f"shorter side resized to {EDGE} pixels" in page and "80 % of images" in page
+
+
+def test_names_of_files_and_classes_are_escaped(made):
+    from mistakes_lib.report.facts import Report
+
+    out, _ = made
+    facts = json.loads((out / "report.json").read_text())
+    for rows in facts["extremes"].values():
+        for row in rows:
+            row |= {"file": '"><script>', "class": "<b>", "predicted": "<i>"}
+    rows = {row["row"] for rows in facts["extremes"].values() for row in rows}
+    page = report_html(Report(facts, None, "GMM-3"), pictures=dict.fromkeys(rows, "data:,"))
+    assert "<b>" not in page and '"><script>' not in page and "&lt;b&gt;" in page
+
+
+def test_large_pictures_are_made_small(tmp_path):
+    from mistakes_lib.data.files import list_files
+    from mistakes_lib.features.folders import thumbnails
+
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (1200, 600), (200, 10, 10)).save(tmp_path / "cat" / "large.png")
+    (picture,) = thumbnails(list_files(tmp_path), [0]).values()
+    small = Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2])))
+    assert small.size == (112, 56) and len(picture) < 3000
+
+
+def test_the_order_of_the_outputs_can_be_named(here):
+    (here / "classes.txt").write_text("green\n\nred\nblue\n")
+    arguments = ["report", "--model", "tiny_networks:make", "--images", "images", *OPTIONS]
+    result = mistakes(*arguments, "--classes", "classes.txt", "--out", "named")
+    assert result.exit_code == 0, result.output
+    least = json.loads((here / "named" / "report.json").read_text())["extremes"]["least"][0]
+    assert least["class"] == ("green", "red", "blue")[least["label"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--images", "images"], "give --train, --validation and --test, or --model and --images"),
+        (["--model", "tiny_networks:make"], "or --model and --images"),
+        (["--model", "a:b", "--images", "images", "--train", "x.npz"], "or --model and --images"),
+        (["--model", "tiny_networks:make", "--images", "nowhere"], "no folder nowhere"),
+        (["--model", "tiny_networks:made", "--images", "images"], "no function 'made'"),
+        (["--model", "tiny_networks:make", "--images", "images", "--mean", "1,2"], "three numbers"),
+        (["--model", "tiny_networks:make", "--images", "images", "--ood", "dark"], "NAME=DIR"),
+        (["--model", "tiny_networks:make", "--images", "images", "--ood", "x=y"], "no images in y"),
+        (["--model", "tiny_networks:make", "--images", "images", "--weights", "bomb.pt"], "run co"),
+        (["--model", "tiny_networks:make", "--images", "images", "--classes", "two"], "'red' that"),
+    ],
+)
+def test_what_the_user_did_wrong_is_one_line(here, arguments, complaint):
+    (here / "two").write_text("blue\ngreen\n")
+    torch.save(nn.Linear(2, 2), here / "bomb.pt")
+    result = mistakes("report", *arguments, "--size", EDGE, "--out", "wrong")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ") and complaint in result.stderr
+    assert result.stderr.count("\n") == 1 and not (here / "wrong").exists()
