@@ -12,16 +12,24 @@
 # ---
 
 # %% [markdown]
-# # Mistakes one cannot see
+# # Three ways to fail
 #
-# *Can one see, from the image alone, that a classifier is about to fail?*
+# *Can we see, from the image alone, that a classifier is about to fail?*
 #
 # The paper ({cite}`shao2020understanding`, §3 and Fig. 1) says no: training images, adversarial
-# images and misclassified test images look alike to the human eye. What differs must be sought in
-# what the network itself makes of them, its *features*. This chapter meets the network, its
-# mistakes, and how sure it is of them.
+# images and misclassified test images look alike to the human eye. So we look inside the network, at
+# the numbers that it computes from an image: its *features*. This chapter introduces the network,
+# shows its mistakes, and measures how confident it was in them.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to split a classifier into features and logits, to recognise its three kinds of
+# failure, and to read its confidence. *You need* the softmax. *Time:* 15 minutes to read, a minute to
+# run, 20 minutes for the exercises. *Paper:* §1, §3.1, Fig. 1.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -30,7 +38,7 @@ n_components = 100  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 from IPython.display import Image, Markdown
 
 from mistakes_lib import MaxSoftmax, expected_calibration_error, load_run, plotting
@@ -40,19 +48,19 @@ test = source.features("test")
 wrong = test[~test.correct]
 sure = (MaxSoftmax().fit(test).score(wrong) > 0.9).mean()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 Markdown(
     f"**Verdict.** The {source.title} classifies {test.accuracy:.1%} of {len(test):,} test images "
-    f"correctly and makes {len(wrong):,} mistakes. How *sure* was it of these? {sure:.0%} of the "
-    "mistakes come with a softmax confidence above 0.9."
+    f"correctly and makes {len(wrong):,} mistakes. The images do not show which ones, and confidence "
+    f"does so only in part: {sure:.0%} of the mistakes have a softmax confidence above 0.9."
 )
 
 # %% [markdown]
 # ## The classifier, in the paper's words
 #
 # ```{margin} Why the last layer?
-# Logistic regression draws hyperplanes and nothing else. Whatever separates the classes has to happen
-# in $f_\theta$; an image on which that fails should show it in $F$.
+# Logistic regression only draws hyperplanes. So $f_\theta$ has to separate the classes, and an image
+# on which it fails to do so should have an unusual $F$.
 # ```
 #
 # A network trained for classification is two things: a feature extractor
@@ -71,11 +79,11 @@ Markdown(
 # $y \neq \hat y(X)$ is a {term}`mistake`.
 # ```
 #
-# Everything in this book happens between the two parts: $F$ is a vector of a few hundred numbers,
-# much easier to model than an image of $3 \times 32 \times 32$ pixels, and it knows something that
-# the image does not: what *this* network saw in it.
+# This book models the vector $F$ that passes between the two parts. It has a few hundred numbers, so
+# it is much easier to model than an image of $3 \times 32 \times 32$ pixels, and, unlike the image,
+# it shows what *this* network extracted.
 #
-# In the library a network with that seam is a `FeatureClassifier`.
+# In the library, a network that is split in this way is a `FeatureClassifier`.
 
 # %%
 network = source.classifier()
@@ -83,9 +91,9 @@ parameters = sum(parameter.numel() for parameter in network.parameters())
 print(f"{source.title}: {parameters:,} parameters, {network.num_features} features")
 
 # %% [markdown]
-# The published {term}`run` keeps features $F$, logits $WF + b$ and labels of every split, so the book
-# needs neither images nor training to be computed again. Its images are those of CIFAR-10
-# ({cite}`krizhevsky2009learning`) unless the parameters say otherwise.
+# The published {term}`run` keeps the features $F$, the logits $WF + b$ and the labels of every split.
+# So the book can be computed again without images and without training. The images were those of
+# CIFAR-10 ({cite}`krizhevsky2009learning`) unless the parameters say otherwise.
 
 # %%
 for split in ("train", "validation", "test"):
@@ -97,35 +105,44 @@ for split in ("train", "validation", "test"):
 #
 # Each row is a class. Left: an image that the network was trained on. Middle: the same image after
 # an attack with the fast gradient sign method ({cite}`goodfellow2014explaining`,
-# $\varepsilon = 0.1$). Right: a test image that the network gets wrong. This is the counterpart of
-# the paper's Fig. 1. The figure was drawn when the run was made, because the book does not
-# redistribute images.
+# $\varepsilon = 0.1$, as in the paper's Fig. 1). Right: a test image that the network gets wrong. The
+# attack is so strong that its noise can be seen; {doc}`05_adversarial` uses radii down to a tenth of
+# it. The figure was drawn when the run was made.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three columns of small images, one row a class: training images, their adversarial versions, and misclassified test images"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Three columns of small images, one row a class: training images, their adversarial versions, and misclassified test images"}}
 Image(filename=str(source.figure("examples")), alt="training, adversarial, misclassified images")
 
 # %% [markdown]
 # ## Does the network warn?
 #
 # ```{margin} Why so sure?
-# The softmax knows only how far one logit leads: $p_{\hat y} = 1 / (1 + \sum_{j \ne \hat y}
-# e^{z_j - z_{\hat y}})$. Cross-entropy goes on rewarding a longer lead on training images that are
-# right already, and the lead is as long on test images that look like them.
+# The softmax depends only on how far one logit leads: $p_{\hat y} = 1 / (1 + \sum_{j \ne \hat y}
+# e^{z_j - z_{\hat y}})$. Training keeps raising the winning logit even when the answer is already
+# right. Test images that look similar get the same high confidence, right or wrong.
 # ```
 #
-# If the network knew when it errs, its {term}`confidence` would say so: the largest probability in
-# {eq}`eq-softmax`.
+# The network's own warning is its {term}`confidence`: the largest probability in {eq}`eq-softmax`.
+# How many predictions are wrong at each confidence?
 
-# %% mystnb={"image": {"alt": "Histograms of the softmax confidence of correct and of incorrect predictions"}}
+# %% mystnb={"image": {"alt": "Histogram of the softmax confidence of all test images; incorrect predictions are stacked on correct ones"}}
 confidences = MaxSoftmax().fit(test).score(test)
 figure, ax = plotting.new_figure(width=6)
-groups = {"correct": confidences[test.correct], "incorrect": confidences[~test.correct]}
-ax.hist(list(groups.values()), bins=20, density=True, label=list(groups))
-ax.set(xlabel="confidence (largest softmax probability)", ylabel="density", yscale="log")
+counts = [confidences[test.correct], confidences[~test.correct]]
+ax.hist(counts, bins=20, range=(0, 1), stacked=True, label=["correct", "incorrect"])
+ax.set(xlabel="confidence (largest softmax probability)", ylabel="test images")
 _ = ax.legend(frameon=False)
 
+# %% tags=["hide-input"]
+high = confidences > 0.9
+Markdown(
+    f"Of the {high.sum():,} predictions with a confidence above 0.9, "
+    f"{(~test.correct[high]).mean():.1%} are wrong; of the {(~high).sum():,} others, "
+    f"{(~test.correct[~high]).mean():.1%} are. So confidence does warn, but "
+    f"{(~test.correct[high]).sum():,} mistakes come without a warning."
+)
+
 # %% [markdown]
-# How far confidence and accuracy disagree is the subject of {term}`calibration`.
+# {term}`Calibration <calibration>` asks how far confidence and accuracy disagree.
 #
 # ```{prf:definition} Expected calibration error
 # :label: def-ece
@@ -139,7 +156,7 @@ _ = ax.legend(frameon=False)
 # $$ (eq-ece)
 # ```
 #
-# The {term}`ECE` is of {cite}`guo2017calibration`; Appendix C uses 10 bins.
+# The {term}`ECE` comes from {cite}`guo2017calibration`; Appendix C uses 10 bins. Zero is perfect.
 
 # %%
 error = expected_calibration_error(test.logits, test.labels, n_bins=10)

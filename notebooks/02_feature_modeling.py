@@ -18,8 +18,16 @@
 #
 # The paper (§3.2) answers with the simplest generative model that can: a Gaussian mixture with
 # diagonal covariances, fitted to the training features without looking at a single label.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to fit a mixture by EM, to watch EM at work in a plane, and to choose the number of
+# Gaussians. *You need* chapter 1 and the normal distribution. *Time:* 20 minutes to read, a minute to
+# run, 30 minutes for the exercises. *Paper:* §3.2, eq. 5.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -28,7 +36,7 @@ n_components = 100  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -44,7 +52,7 @@ dimension = train.features.shape[1]
 gmm = source.density(n_components, seed=seed)
 single = source.density(1, seed=seed)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 gain = (gmm.score(test.features) - single.score(test.features)) / dimension
 gap = (gmm.score(train.features) - gmm.score(test.features)) / dimension
 Markdown(
@@ -58,9 +66,9 @@ Markdown(
 # ## The model
 #
 # ```{margin} Can a diagonal covariance do?
-# One diagonal Gaussian cannot lie aslant; many can: a slanting cloud is tiled with small upright
-# ones, and with enough of them a mixture comes as close to any density as one likes. A component
-# costs $2D + 1$ numbers instead of $D(D+3)/2 + 1$, so the same data afford many more.
+# One diagonal Gaussian cannot be tilted. A mixture can still follow a tilted cloud by covering it
+# with several small ones, and with enough of them it comes as close to any density as we like. A
+# component costs $2D + 1$ numbers instead of $D(D+3)/2 + 1$, so the same data afford many more.
 # ```
 #
 # The distribution of the {term}`features <feature>` $F = f_\theta(X)$, $X \sim p_{\text{data}}$, is
@@ -83,8 +91,8 @@ Markdown(
 # ```{margin} Why does EM climb?
 # Jensen's inequality bounds the log-likelihood from below by
 # $\sum_k r_{ik} \log \frac{\pi_k \mathcal N(F_i; \mu_k, \Sigma_k)}{r_{ik}}$. Step 1 makes the bound
-# touch, step 2 raises it: the likelihood cannot fall. That the top of *this* hill is the highest one,
-# nobody promises.
+# touch, and step 2 raises it, so the likelihood cannot fall. EM finds a local maximum, not
+# necessarily the best one.
 # ```
 #
 # ```{prf:algorithm} Expectation–maximisation
@@ -122,9 +130,9 @@ print(f"that is {mixture.bits_per_dim(test.features).mean():.2f} bits per dimens
 # %% [markdown]
 # ## EM in a plane
 #
-# Nobody sees {prf:ref}`alg-em` at work in all dimensions; in two, one does. Take test features of
-# three classes, project them on the two directions in which they vary most, and start with a
-# Gaussian at each of three of them.
+# In hundreds of dimensions we cannot watch {prf:ref}`alg-em` work. In two we can. We take test
+# features of three classes, project them on the two directions in which they vary most, and start with
+# a Gaussian at each of three features.
 
 # %%
 three = np.random.default_rng(seed).permutation(np.flatnonzero(test.labels < 3))[:300]
@@ -139,18 +147,18 @@ flat = DiagonalGMM(3, **guess).fit(plane)
 print(f"the plane keeps {pca.explained_variance_ratio_.sum():.0%} of the variance")
 print(f"{flat.n_iter_} steps lead to a log-likelihood of {flat.score(plane):.3f} nats per point")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Projected test features of three classes, with the ellipses of the three Gaussians that EM has found"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Projected test features of three classes, with the ellipses of the three Gaussians that EM has found"}}
 figure, ax = plotting.new_figure(width=6)
 groups = {source.classes[c]: plane[test.labels[three] == c] for c in range(3)}
 plotting.mixture_in_plane(ax, groups, flat.means_, flat.covariances_)
 _ = ax.set(xlabel="first principal component", ylabel="second principal component")
 
 # %% [markdown]
-# The colours are the classes, which EM never saw. Now do it yourself, without them: a point has the
-# colour of its most responsible component, pale where it is shared. Take one step after the other;
-# the likelihood never falls. Then drag the centres (or move them by the arrow keys) to where EM has
-# a hard time, all into one cloud, say, and let it run: does it end on the same hill? More Gaussians
-# climb higher; are they more than pieces of classes?
+# The colours are the classes, which EM never saw. Now do it yourself, without the classes. Here a
+# point has the colour of its most responsible component, and is pale where it is shared. Take one
+# step after the other: the likelihood never falls. Then drag all three centres into one cluster (or
+# move them with the arrow keys) and press *Run EM*. Is the final log-likelihood lower? Then add
+# Gaussians. Do the new ones match classes, or do they only split one?
 
 # %% tags=["hide-input"]
 mixture_explorer(
@@ -163,8 +171,8 @@ mixture_explorer(
 # %% [markdown]
 # ## The same optimum as scikit-learn's
 #
-# `DiagonalGMM` is this project's own, written to be fast; it must be *right* first. From one start
-# it takes the same steps as scikit-learn's mixture.
+# `DiagonalGMM` is this project's own and was written to be fast, so we check that it is also right.
+# From the same start it takes the same steps as scikit-learn's mixture.
 
 # %%
 few = train.features[:2000].astype(np.float64)
@@ -181,8 +189,8 @@ print(f"means agree to 1e-6: {np.allclose(ours.means_, theirs.means_, atol=1e-6)
 # %% [markdown]
 # ## How many Gaussians?
 #
-# More components always fit the *training* features better. Held-out features tell when that
-# stops being knowledge.
+# More components always fit the *training* features better. Held-out features show when the mixture
+# begins to overfit.
 
 # %%
 sizes = sorted({1, 10, max(2, n_components // 2), n_components, 2 * n_components})
@@ -203,11 +211,23 @@ for line, (split, part) in zip(("o-", "s--", "^:"), splits, strict=True):
 ax.set(xscale="log", xlabel="mixture components K", ylabel="mean log-likelihood (nats / dimension)")
 _ = ax.legend(frameon=False)
 
+# %% tags=["hide-input"]
+best = held["validation"].idxmax()
+Markdown(
+    f"Validation features are likeliest with {best} Gaussians"
+    + (
+        ", the most that were tried: the mixture does not overfit yet."
+        if best == max(sizes)
+        else f": with {max(sizes)} the mixture overfits."
+    )
+)
+
 # %% [markdown]
-# ## Labels were never shown, yet the mixture finds the classes
+# ## The mixture finds the classes without labels
 #
-# Give each training feature to its most responsible component and each component to the class that
-# holds most of it.
+# We give each training feature to its most responsible component, and each component to the class
+# that holds most of it. The features were made by training on labels, so classes may well form
+# clusters; the mixture itself never saw a label.
 
 # %%
 components = gmm.predict(train.features)
@@ -215,7 +235,9 @@ counts = np.zeros((n_components, len(source.classes)), dtype=int)
 np.add.at(counts, (components, train.labels), 1)  # (K, c)
 purity = counts.max(axis=1).sum() / counts.sum()
 information = adjusted_mutual_info_score(train.labels, components)
-print(f"{purity:.1%} lie in a component of their own class; mutual information {information:.2f}")
+chance = np.bincount(train.labels).max() / len(train)
+print(f"{purity:.1%} lie in a component of their own class (one component alone: {chance:.1%})")
+print(f"adjusted mutual information {information:.2f} (0 is chance, 1 is perfect)")
 
 # %% [markdown]
 # Responsibilities ({prf:ref}`alg-em`) are close to one-hot: in many dimensions, Gaussians hardly

@@ -12,15 +12,23 @@
 # ---
 
 # %% [markdown]
-# # Mistakes have unlikely features: a test
+# # Significant, but useful?
 #
 # *Do correctly and incorrectly classified inputs get the same feature likelihoods?*
 #
 # The paper (§3.3, eq. 6–7) tests that null hypothesis with the Mann–Whitney U-test and rejects it
 # for the mixture of features with $p = 1.9 \times 10^{-13}$ (§4, CIFAR-100). It reads the small
 # $p$ as strong separation. This chapter repeats the test and asks what such a $p$ is worth.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to compute $U$ by hand, to turn it into an AUROC, and to tell a significant effect
+# from a useful one. *You need* chapter 2 and what a $p$-value is. *Time:* 20 minutes to read, a minute
+# to run, 30 minutes for the exercises. *Paper:* §3.3, eq. 6–7, Fig. 2.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -29,7 +37,7 @@ n_components = 100  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -43,7 +51,7 @@ test = source.features("test")
 scores = source.density(n_components, seed=seed).score_samples(test.features)
 result = mann_whitney(scores[test.correct], scores[~test.correct], confidence=confidence)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 low, high = result.auroc_ci
 rejected = result.log10_p < np.log10(1 - confidence)
 direction = "lower" if result.auroc > 0.5 else "higher"
@@ -82,9 +90,9 @@ Markdown(
 # $nm(N + 1)/12$.
 # ```
 #
-# So the paper has it from {cite}`mann1947test` (§3.3, eq. 6–7). Under $H_0$, $U_C$ has mean $nm/2$ and
-# variance $nm(n+m+1)/12$, and is close to normal: that is the {term}`Mann–Whitney U-test`. What it
-# measures can be said without ranks.
+# The paper uses this definition of {cite}`mann1947test` (§3.3, eq. 6–7). Under $H_0$, $U_C$ has mean
+# $nm/2$ and variance $nm(n+m+1)/12$, and is close to normal. The {term}`Mann–Whitney U-test` compares
+# it with that. There is a simpler way to say what $U_C$ measures.
 #
 # ```{margin} Why is $U/(nm)$ the AUROC?
 # Draw a grid, a column for each correct input and a row for each mistake: $nm$ squares. The ROC curve
@@ -108,7 +116,7 @@ Markdown(
 # $\sum_i \frac1n \frac{u_i}{m} = U_C / (nm)$. A tie counts one half in both.
 # ```
 #
-# A case one can check by hand: three correct inputs with scores 3, 5, 6 and two mistakes with
+# Here is a case to check by hand. Three correct inputs have the scores 3, 5, 6 and two mistakes the
 # scores 1 and 4. Five of the six pairs are in the right order, so $U_C = 5$.
 
 # %%
@@ -124,9 +132,9 @@ print(f"AUROC = U_C / (n m) = {toy.auroc:.3f}")
 # $p = 0$; its logarithm stays a number.
 # ```
 #
-# Now the real thing, the counterpart of the $p$-values beside Fig. 2: log-likelihoods of all test
-# features under the mixture {eq}`eq-gmm`, split by whether the prediction was right. The interval of
-# the AUROC is DeLong's ({cite}`delong1988comparing`).
+# Now we test the log-likelihoods of all test features under the mixture {eq}`eq-gmm`, split by
+# whether the prediction was right. This is the counterpart of the $p$-values beside the paper's
+# Fig. 2. The interval of the AUROC is DeLong's ({cite}`delong1988comparing`).
 
 # %%
 print(f"n = {test.correct.sum()} correct, m = {(~test.correct).sum()} mistakes")
@@ -137,13 +145,13 @@ print(f"AUROC = {result.auroc:.3f}, interval {low:.3f} to {high:.3f}")
 # ## A density of the images
 #
 # ```{margin} Why should it know?
-# An image is likely if its texture is usual. Whether the *classifier* knows what it shows, the pixels
-# do not say: the density was trained without it.
+# The PixelCNN scores how typical the pixels are. It never saw the classifier, so it cannot know where
+# the classifier fails.
 # ```
 #
-# The paper's other test has the likelihood of the images themselves, under a PixelCNN
-# ({cite}`salimans2017pixelcnn`) that was trained on the same training images. It finds correct and
-# misclassified inputs "almost indistinguishable" ($p = 8.58 \times 10^{-5}$).
+# The paper repeats the test with the likelihood of the *images*, from a PixelCNN
+# ({cite}`salimans2017pixelcnn`) that was trained on the same training images. There it finds correct
+# and misclassified inputs "almost indistinguishable" ($p = 8.58 \times 10^{-5}$).
 
 # %%
 tests = {f"GMM-{n_components} on features": result}
@@ -164,8 +172,9 @@ rows = {
 pd.DataFrame.from_dict(rows, orient="index").round(3)
 
 # %% [markdown]
-# How good a density is it? In {term}`bits per dimension` of the test images, beside what they take as
-# lossless WebP files, and if every pixel were drawn by itself, with the training set's colours.
+# How good is this PixelCNN? The table gives {term}`bits per dimension` on the test images, for the
+# PixelCNN, for lossless WebP files, and for a model that treats every pixel as independent and knows
+# only the training set's colours.
 
 # %%
 pd.DataFrame({"bits per dimension": source.bits_per_dim.get("test", {})}).round(3)
@@ -180,15 +189,15 @@ if source.bits_per_dim:
         f"size, and {own['epochs']} epochs of training; the published ones have 160 and 5, and "
         "hundreds of epochs on several GPUs, and reach 2.92 bits on CIFAR-10 itself (our images are "
         f"its JPEG copies, which are smoother). Ours {beaten} WebP by "
-        f"{abs(bits['WebP, lossless'] - bits['PixelCNN']):.2f} bits. It is under-trained; what it "
-        "does not tell apart, a better one might."
+        f"{abs(bits['WebP, lossless'] - bits['PixelCNN']):.2f} bits. It is under-trained, so a better "
+        "PixelCNN might separate the two groups."
     )
 Markdown(text)
 
 # %% [markdown]
-# What it has learned of images, its own drawings show: pixel by pixel from its distributions.
+# Images sampled from it, pixel by pixel, show what it has learned.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A row of training images above a row of images that the PixelCNN has drawn"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "A row of training images above a row of images that the PixelCNN has drawn"}}
 if source.bits_per_dim:
     sheet = Image.open(source.figure("drawings"))
     figure, ax = plotting.new_figure(width=8, height=1.6)
@@ -199,10 +208,10 @@ if source.bits_per_dim:
     _ = ax.set_xticks([])
 
 # %% [markdown]
-# ## Does the test keep its promise?
+# ## Is the test itself right?
 #
-# Under $H_0$ a $p$-value below 0.05 must turn up in 5 % of cases. Shuffle who was right, many
-# times, so that $H_0$ holds by construction.
+# Under $H_0$ a $p$-value below 0.05 must turn up in 5 % of cases. We shuffle the labels *correct* and
+# *incorrect* many times, so that $H_0$ holds by construction, and count.
 
 # %% mystnb={"image": {"alt": "Histogram of p-values under shuffled labels: flat"}}
 rng = np.random.default_rng(seed)
@@ -223,12 +232,14 @@ print(f"{np.mean(np.array(nulls) < alpha):.3f} of the shuffles fall below {alpha
 # %% [markdown]
 # ## Significance is not usefulness
 #
-# $p$ shrinks with the number of test images whatever the effect; the {term}`AUROC` does not. Here is the
-# same likelihood, tested on growing random parts of the test set.
+# If there is any effect at all, $p$ shrinks as the number of test images grows. The {term}`AUROC` does
+# not change. Here the same likelihood is tested on growing parts of the test set, each of which
+# contains the smaller ones.
 
 # %% mystnb={"image": {"alt": "Left: log10 p falls with the number of images. Right: the AUROC stays where it is while its interval narrows"}}
 sizes = [s for s in (250, 500, 1000, 2000, 5000, 10000) if s <= len(test)] or [len(test)]
-parts = [rng.permutation(len(test))[:size] for size in sizes]
+shuffled = rng.permutation(len(test))
+parts = [shuffled[:size] for size in sizes]
 growing = [mann_whitney(scores[p][test.correct[p]], scores[p][~test.correct[p]]) for p in parts]
 figure, (left, right) = plotting.new_figure(columns=2)
 left.plot(sizes, [t.log10_p for t in growing], "o-", color=plotting.PALETTE[0])
@@ -261,9 +272,10 @@ for name, p in (("GMM-100 on features", 1.9e-13), ("PixelCNN on images", 8.58e-5
 # (evidence-u-test)=
 # ## Evidence for the ledger
 #
-# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+# The next cell prints the numbers by which the {doc}`ledger of claims <../claims>` judges this
+# chapter's claims. The page does not show them; the notebook does.
 
-# %% tags=["evidence"]
+# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: evidence"}
 topics = dict(
     zip(("u_test", "u_test_pixelcnn"), tests.values(), strict=False)
 )  # the second, if it is there

@@ -19,8 +19,16 @@
 # The paper (§4, Fig. 4 and 5) finds that a mixture of 1,000 Gaussians gives adversarial features a
 # lower likelihood, with AUROCs between 0.76 and 1.00, and that it beats raw and calibrated
 # confidence.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to attack a network with FGSM and BIM, to compare detectors over the radius, and to
+# test a detector against an attacker who knows it. *You need* chapters 2 and 4 and gradients. *Time:*
+# 25 minutes to read, a minute to run, 30 minutes for the exercises. *Paper:* §4, Fig. 4 and 5.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -29,7 +37,7 @@ n_components = 1000  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input", "nbval-ignore-output", "appendix"]
+# %% tags=["hide-input", "nbval-ignore-output", "appendix"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
@@ -56,7 +64,7 @@ scorers = source.scorers(n_components, seed=seed)
 ours, chosen = f"GMM-{n_components}", source.eps_level(eps)
 pairs = score_many(scorers, clean, adversarial)
 
-# %% tags=["hide-input", "appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
 tables = {
     (name.upper(), f"{level}/255"): auroc_table(pairs[name, level], confidence=confidence)
     for name, level in attacks
@@ -68,7 +76,7 @@ wins, losses = clear.loc["Calibrated", ["beats", "loses"]]
 Markdown(
     f"**Verdict.** On {source.title}, the likelihood under {n_components:,} Gaussians "
     f"detects adversarial inputs with AUROCs from {lowest:.2f} to {highest:.2f} (the paper: 0.76 to "
-    f"1.00, at radii it does not print). It is clearly above calibrated confidence in {wins} and "
+    f"1.00; it prints one radius, 0.1 in Fig. 1). It is clearly above calibrated confidence in {wins} and "
     f"clearly below it in {losses} of {len(tables)} combinations of attack and radius. *Clearly* "
     f"means that the {confidence:.0%} intervals do not overlap."
 )
@@ -106,7 +114,7 @@ Markdown(
 # means at most 8 of 256 grey levels.
 
 # %% [markdown] tags=["appendix"]
-# An attack that does not fool the network needs no detection. How often do these?
+# An attack that does not fool the network needs no detection. How often do these attacks fool it?
 
 # %% tags=["appendix"]
 fooled = pd.DataFrame(
@@ -121,10 +129,10 @@ fooled.map("{:.1%}".format)
 # %% [markdown] tags=["appendix"]
 # ## Where adversarial features lie
 #
-# Fig. 4, top (the paper's for CIFAR-10: Fig. 6, middle): {term}`log-likelihoods <log-likelihood>` of
-# clean and adversarial features under the same mixture {eq}`eq-gmm`.
+# We compare the {term}`log-likelihoods <log-likelihood>` of clean and adversarial features under the
+# same mixture {eq}`eq-gmm` (the paper's Fig. 4, top; for CIFAR-10 its Fig. 6, middle).
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Log-likelihood histograms of clean, FGSM and BIM features at the chosen radius"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Log-likelihood histograms of clean, FGSM and BIM features at the chosen radius"}}
 dimension = clean.features.shape[1]
 groups = {"clean": pairs["fgsm", chosen][ours][0] / dimension}
 for name in ("fgsm", "bim"):
@@ -133,9 +141,9 @@ figure, ax = plotting.new_figure(width=6.5)
 _ = plotting.likelihood_histograms(ax, groups)
 
 # %% [markdown]
-# Fig. 4, bottom: the ROC curves of the likelihood alone, over the radius.
+# The ROC curves of the likelihood alone, one for each radius (the paper's Fig. 4, bottom):
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ROC curves of the feature likelihood for FGSM and BIM at each radius"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of the feature likelihood for FGSM and BIM at each radius"}}
 figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
     curves = {f"ε = {level}/255": pairs[name, level][ours] for level in source.eps_levels}
@@ -144,9 +152,9 @@ for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
 # %% [markdown] tags=["appendix"]
 # ## Method by method
 #
-# Fig. 5 (the paper's for CIFAR-10: Fig. 7): all detectors at the chosen radius.
+# All detectors at the radius of the parameter `eps` (the paper's Fig. 5; for CIFAR-10 its Fig. 7):
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
 figure, axes = plotting.new_figure(rows=2, width=7.5, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
     plotting.roc_curves(ax, pairs[name, chosen]).set_title(f"{name.upper()}, ε = {chosen}/255")
@@ -159,9 +167,9 @@ mark_class_agnostic(aurocs, scorers).round(3)
 
 # %% [markdown]
 # ```{margin} Confident and strange
-# Confidence sees $F$ only through $WF + b$. An attack may push $F$ far along the rows of $W$: the
-# larger the lead of one logit, the surer the softmax, however far from all training features $F$ has
-# come. A density looks at where it is.
+# Confidence depends on $F$ only through $WF + b$. An attack may push $F$ far along the rows of $W$. The
+# lead of one logit then grows, and so does the softmax, however far $F$ is from all training features.
+# A density measures that distance.
 # ```
 #
 # An {term}`AUROC` *below* one half means that the method trusts adversarial inputs *more* than clean
@@ -174,11 +182,11 @@ mark_class_agnostic(bim, scorers).round(3)
 # %% [markdown]
 # ## Independent fits
 #
-# The paper reports means and deviations over five runs, and does not say what varied. Two things can:
-# the fit and the images. The {doc}`sweep of chapter 4 <04_mistakes>` has fitted the mixture five times,
-# each time from another start. And with the fit as it is, the images fall into five random parts,
-# each with its own AUROC (all of them together vary $\sqrt 5$ times less). The classifier stays the
-# same.
+# The paper reports means and deviations over five runs, and does not say what varied. Two things can
+# vary here: the fit and the images. First, the {doc}`sweep of chapter 4 <04_mistakes>` has fitted the
+# mixture five times, each time from another start. Second, we keep one fit and split the images into
+# five random parts, with one AUROC each. (On all images together the spread is $\sqrt 5$ times
+# smaller.) The classifier stays the same.
 
 # %%
 own, wanted = source.experiment, {"n_components": n_components}
@@ -218,8 +226,8 @@ if len(forced) and len(natural):
 # %% [markdown]
 # ## An attacker who knows the detector
 #
-# The attacks above know nothing of the detector. A defence is worth what is left of it against an
-# attacker who does ({cite}`carlini2017adversarial`, {cite}`tramer2020adaptive`). Beyond the paper:
+# The attacks above do not use the detector. A fair test of a defence uses an attacker who knows it
+# ({cite}`carlini2017adversarial`, {cite}`tramer2020adaptive`). The paper does not do this.
 #
 # ```{prf:definition} Adaptive attack
 # :label: def-adaptive
@@ -267,8 +275,8 @@ Markdown(text)
 # %% [markdown] tags=["appendix"]
 # ## Classifiers side by side
 #
-# Fig. 5 has a panel for each kind of classifier. Here are all published ones with these images,
-# under the iterated attack at the chosen radius.
+# The paper's Fig. 5 has a panel for each kind of classifier. Here are all published ones with these
+# images, under the iterated attack at the same radius.
 
 # %% tags=["hide-input", "appendix"]
 siblings = [each for each in source.siblings(n_components) if chosen in each.eps_levels]
@@ -281,7 +289,7 @@ for title, each in list(kinds.items())[1:]:
     sides |= {(title, *key): p for key, p in score_many(own, inputs, batches).items()}
     right |= {(title, *key): batch.accuracy for key, batch in batches.items()}
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
 figure, axes = plotting.new_figure(rows=len(kinds), width=6.5, height=4, squeeze=False)
 for ax, title in zip(axes[:, 0], kinds, strict=True):
     plotting.roc_curves(ax, sides[title, "bim", chosen], order=scorers).set_title(title)
@@ -316,9 +324,10 @@ for title in kinds:
 # (evidence-adversarial)=
 # ## Evidence for the ledger
 #
-# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+# The next cell prints the numbers by which the {doc}`ledger of claims <../claims>` judges this
+# chapter's claims. The page does not show them; the notebook does.
 
-# %% tags=["evidence"]
+# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: evidence"}
 ordered = sorted((table.loc[ours] for table in tables.values()), key=lambda row: row.AUROC)
 evidence = {"lowest": ordered[0].to_dict(), "highest": ordered[-1].to_dict()}
 evidence |= {"settings": len(tables)} | clear.to_dict()

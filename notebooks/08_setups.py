@@ -16,10 +16,10 @@
 #
 # *How was everything trained, and where does this book depart from the paper?*
 #
-# Appendix C prints the paper's set-up. This chapter puts it beside the run that the book is
-# computed from, departure by departure, and lists all published runs.
+# Appendix C prints the paper's set-up. This chapter compares it, setting by setting, with the run
+# that the book is computed from, and lists all published runs.
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -28,7 +28,7 @@ n_components = 100  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import pandas as pd
 from IPython.display import Markdown, display
 
@@ -52,7 +52,7 @@ calibrated = scaling.calibrated_probabilities(test)
 ece_before = expected_calibration_error(test.logits, test.labels)
 ece_after = expected_calibration_error(calibrated, test.labels)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 hours = info["training"]["seconds"] / 3600
 Markdown(
     f"**Verdict.** The {source.title} reaches {test.accuracy:.1%} test accuracy after "
@@ -104,9 +104,9 @@ table["printed"] = ["no: chosen" if n in silent[source.family] else "yes" for n 
 table
 
 # %% [markdown]
-# Why a run departs: it was made on the hardware named in the verdict. A 300-epoch
-# DenseNet-BC-100-12 takes two CPU cores more than two days; one or two cycles of the learning rate
-# get a smaller network far in few epochs, and with so few epochs dropout would only slow it.
+# Why does a run depart from the paper? It was made on the hardware named in the verdict, where 300
+# epochs of a DenseNet-BC-100-12 take two CPU cores more than two days. So we train smaller networks
+# for fewer epochs, with a one-cycle learning rate and without dropout.
 #
 # What was chosen where Appendix C is silent or odd:
 #
@@ -126,7 +126,7 @@ table
 # `mistakes run` also computes what the chapters read; `accelerate launch -m mistakes_lib train …`
 # spreads the same training over several GPUs or machines.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Training and validation accuracy by epoch"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Training and validation accuracy by epoch"}}
 figure, ax = plotting.new_figure(width=6)
 _ = plotting.training_curves(ax, info["training"]["history"])
 
@@ -206,7 +206,7 @@ print(f"T = {scaling.temperature_:.3f}")
 print(f"validation NLL {scaling.nll_before_:.4f} → {scaling.nll_after_:.4f}")
 print(f"test ECE {ece_before:.4f} → {ece_after:.4f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Reliability diagram before and after temperature scaling"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Reliability diagram before and after temperature scaling"}}
 figure, ax = plotting.new_figure(width=4.6, height=4.2)
 for i, (label, values) in enumerate({"raw": test.logits, "calibrated": calibrated}.items()):
     bins = reliability_bins(values, test.labels)
@@ -229,9 +229,10 @@ print(f"features are stored as {info['features_dtype']}")
 # (evidence-calibration)=
 # ## Evidence for the ledger
 #
-# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+# The next cell prints the numbers by which the {doc}`ledger of claims <../claims>` judges this
+# chapter's claims. The page does not show them; the notebook does.
 
-# %% tags=["evidence"]
+# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: evidence"}
 evidence = {"calibration": {"ece_before": ece_before, "ece_after": ece_after}}
 print(as_evidence(evidence | {"run": {"title": source.title, "accuracy": test.accuracy}}))
 

@@ -16,11 +16,19 @@
 #
 # *What does it take to watch a network of your own?*
 #
-# A network, its weights, a folder of images: one command reports where the network fails. Ten lines
-# of Python give a detector that watches it in use. Here is the whole way, from a folder of images:
-# a network of torchvision's is trained as its own tutorials do, and then treated as a stranger.
+# One command takes a network, its weights and a folder of images, and reports where the network
+# fails. Ten lines of Python give a detector that watches it in use. To show the whole way, we train a
+# torchvision network in the usual way and then pretend not to know it.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to make a report on any network, to fit a detector with a guaranteed rate of false
+# alarms, and to check what it promises. *You need* some PyTorch. *Time:* 15 minutes to read, two
+# minutes to run, 30 minutes for the exercises. *Paper:* §3.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run whose network to watch; None: train the one below
 data_set = "digits"  # imagefolder:PATH for your own images, or a named data set
 network = "resnet18"  # of torchvision's classifiers, the one to train
@@ -31,7 +39,7 @@ n_components = 20  # Gaussians in the mixture of the features
 eps = 32 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals, and of not flagging a correct prediction
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import json
 import subprocess
 import sys
@@ -95,8 +103,8 @@ for split, some in images.items():
 # %% [markdown]
 # ## Somebody's network
 #
-# Plain PyTorch, as in any tutorial. What its training subtracts from a pixel and divides by, whoever
-# watches the network must know.
+# This is plain PyTorch, as in any tutorial. You need the mean and standard deviation with which the
+# network's inputs were normalised.
 
 # %%
 torch.manual_seed(seed)
@@ -183,7 +191,7 @@ flags = detector.score(test) < threshold
 # %% [markdown]
 # The verdict at the top of the page, in numbers:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] mystnb={"code_prompt_show": "Code: the verdict"}
 counts = f"{flags[~test.correct].sum()} of the {(~test.correct).sum()}"
 alarms = flags[test.correct].mean()
 print(f"correct predictions flagged: {alarms:.1%}; mistakes flagged: {counts}")

@@ -18,14 +18,14 @@
 #
 # *Does the story hold on other images?*
 #
-# The paper tells it on CIFAR-100 and once more, in its Appendix A, on CIFAR-10 (Fig. 6 and 7, Table 2).
-# This book tells it on CIFAR-10; here it is once more on images of a hundred classes, a subset of
+# The paper reports on CIFAR-100 and again, in its Appendix A, on CIFAR-10 (its Fig. 6 and 7, Table 2).
+# This book reports on CIFAR-10; this chapter does so again on images of a hundred classes, a subset of
 # Tiny ImageNet ({cite}`russakovsky2015imagenet`) that has the shape of CIFAR-100.
 #
 # Nothing below is new: these are cells of chapters 4 to 7, run with other parameters. Those chapters
 # say what each cell does and why.
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "tiny_imagenet_100"  # in-distribution images
 classifier = "wrn_16_2"  # network that was trained on them
@@ -40,7 +40,7 @@ steps = 100  # of gradient descent
 learning_rates = [0.001, 0.01, 0.1]  # step sizes to compare
 strengths = [0.1, 1.0, 10.0]  # values of ν to compare
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import pandas as pd
 from IPython.display import Markdown
 
@@ -60,22 +60,22 @@ for each in runs:
         rows[failure, each.title] = auroc_table(both).AUROC
 table = pd.DataFrame(rows).T.rename_axis(["failure", "run"])
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 lead = (table.mixture - table.calibrated).unstack().dropna()
 same = (lead > 0).nunique(axis=1) == 1
 one, other = (f"{each.title}, {each.info['accuracy']['test']:.1%} accurate" for each in runs)
 differs = f" (not: {', '.join(same.index[~same])})" if not same.all() else ""
 Markdown(
-    f"**Verdict.** Two networks are compared: {one}; and {other}. In {same.sum()} of {len(same)} "
-    f"kinds of failure the same one of two is ahead on both, the mixture or calibrated "
-    f"confidence{differs}. The mixture detects mistakes with an AUROC of "
+    f"**Verdict.** Two networks are compared: {one}; and {other}. For {same.sum()} of the {len(same)} "
+    f"kinds of failure the same method wins on both, density or calibrated confidence{differs}. The "
+    f"mixture detects mistakes with an AUROC of "
     f"{table.mixture['mistakes'].iloc[0]:.3f} on the first and "
     f"{table.mixture['mistakes'].iloc[-1]:.3f} on the second."
 )
 
 # %% [markdown]
-# AUROC of the mixture and of calibrated confidence, for all that the networks should notice. A dash
-# stands where a set of images is strange to one of them only.
+# The table gives the AUROC of the mixture and of calibrated confidence for every kind of failure. A
+# dash marks a set that only one of the networks should find strange.
 
 # %%
 table.unstack("run").map("{:.3f}".format).replace("nan", "–")
