@@ -1,0 +1,126 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What we learned
+#
+# *Which detector should we use for which failure?*
+#
+# The paper proposes one tool for three kinds of failure: mistakes on ordinary images, adversarial
+# attacks, and strange images. The chapters before this one measured each kind by itself. This chapter
+# puts their results side by side and draws the conclusion.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* when a density of features helps, when confidence is enough, and what refusing
+# inputs costs. *You need* chapters 4 to 6. *Time:* 10 minutes to read, half a minute to run. *Paper:*
+# §5.
+# ```
+
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
+run = None  # folder or name of a run; None: the one named by the next three
+data_set = "cifar10"  # in-distribution images
+classifier = "densenet_bc_40_12"  # network that was trained on them
+seed = 0  # of training and of every fit
+n_components = 100  # Gaussians in the mixture for mistakes
+n_components_large = 1000  # Gaussians in the mixture for attacks and strange images
+confidence = 0.95  # of intervals
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from mistakes_lib import auroc_table, load_run, plotting, score_pairs
+
+source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
+test = source.features("test")
+small = source.scorers(n_components, seed=seed)
+large = source.scorers(n_components_large, seed=seed)
+density = {id(small): f"GMM-{n_components}", id(large): f"GMM-{n_components_large}"}
+cases = {("own mistakes", "test set"): (small, test[test.correct], test[~test.correct])}
+for name in source.experiment.attacks:
+    for level in source.eps_levels:
+        inputs = test[source.attacked], source.attack(name, level / 255)
+        cases["attacks", f"{name.upper()}, {level:g}/255"] = (large, *inputs)
+for name, title in source.ood_sets.items():
+    cases["strange images", title.partition(" (")[0]] = (large, test, source.ood(name))
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: AUROC of every method for every failure"}
+rows, ranking = {}, {}
+for case, (scorers, trusted, suspect) in cases.items():
+    table = auroc_table(score_pairs(scorers, trusted, suspect), confidence=confidence)
+    pair = {"density": density[id(scorers)], "confidence": "Calibrated"}
+    rows[case] = {word: table.AUROC[method] for word, method in pair.items()}
+    rows[case] |= {
+        f"{w} {end}": table.loc[m, end] for w, m in pair.items() for end in ("low", "high")
+    }
+    ranking[case] = table.AUROC.sort_values(ascending=False)
+results = pd.DataFrame(rows).T.rename_axis(["failure", "test"])
+lead = results["density"] - results["confidence"]
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
+kinds = lead.groupby("failure", sort=False)
+ahead = {kind: f"{(part > 0).sum()} of {len(part)}" for kind, part in kinds}
+Markdown(
+    f"**Verdict.** On {source.title}, the density of features detects "
+    + ", ".join(
+        f"{kind} better than calibrated confidence in {n} tests" for kind, n in ahead.items()
+    )
+    + f". Its lowest AUROC is {results['density'].min():.2f} and that of confidence "
+    f"{results['confidence'].min():.2f}, so neither is one tool for all failures."
+)
+
+# %% [markdown]
+# ## Density and confidence on every failure
+#
+# A filled blue dot is the density of features, an open orange one the network's own calibrated
+# confidence. At one half a detector is worth no more than a coin toss. Further left, it trusts the
+# suspect inputs *more* than the others.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of the density of features and of calibrated confidence for own mistakes, attacks and strange images, one line a test"}}
+figure = plotting.rivals(results)
+
+# %% [markdown]
+# ## The best method for each failure
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
+best = {case: f"{each.index[0]}, {each.iloc[0]:.2f}" for case, each in ranking.items()}
+shown = results[["density", "confidence"]].map("{:.2f}".format)
+shown.assign(**{"best method": pd.Series(best)})
+
+# %% [markdown]
+# ## The price of refusing
+#
+# An AUROC does not say what a detector costs. Suppose we refuse the tenth of the test images that a
+# detector trusts least. How many mistakes do we avoid? And how many images must we refuse to avoid
+# nine mistakes in ten?
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the price"}
+mistakes, price = ~test.correct, {}
+for word, name in (("density", f"GMM-{n_components}"), ("confidence", "Calibrated")):
+    order = small[name].score(test).argsort()  # least trusted first
+    caught = mistakes[order].cumsum() / mistakes.sum()
+    price[word] = {
+        "mistakes among the least trusted 10 %": f"{caught[len(test) // 10 - 1]:.0%}",
+        "to refuse for 90 % of the mistakes": f"{(np.argmax(caught >= 0.9) + 1) / len(test):.0%}",
+    }
+pd.DataFrame(price).T
+
+# %% [markdown]
+# ## Go further
+#
+# ```bash
+# papermill notebooks/12_what_we_learned.ipynb out.ipynb -p classifier wrn_16_2
+# ```
