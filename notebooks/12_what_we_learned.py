@@ -89,7 +89,7 @@ Markdown(
 # confidence. At one half a detector is worth no more than a coin toss. Further left, it trusts the
 # suspect inputs *more* than the others.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of the density of features and of calibrated confidence for own mistakes, attacks and strange images, one line a test"}}
+# %% tags=["front-page", "hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of the density of features and of calibrated confidence for own mistakes, attacks and strange images, one line a test"}}
 figure = plotting.rivals(results)
 
 # %% [markdown]
@@ -113,10 +113,29 @@ for word, name in (("density", f"GMM-{n_components}"), ("confidence", "Calibrate
     order = small[name].score(test).argsort()  # least trusted first
     caught = mistakes[order].cumsum() / mistakes.sum()
     price[word] = {
-        "mistakes among the least trusted 10 %": f"{caught[len(test) // 10 - 1]:.0%}",
-        "to refuse for 90 % of the mistakes": f"{(np.argmax(caught >= 0.9) + 1) / len(test):.0%}",
+        "mistakes among the least trusted 10 %": caught[len(test) // 10 - 1],
+        "to refuse for 90 % of the mistakes": (np.argmax(caught >= 0.9) + 1) / len(test),
     }
-pd.DataFrame(price).T
+price = pd.DataFrame(price).T
+price.map("{:.0%}".format)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["front-page-text", "hide-input"] mystnb={"code_prompt_show": "Code: three conclusions"}
+cheap, dear = price.iloc[:, 0]["confidence"], price.iloc[:, 0]["density"]
+worst = results["confidence"].idxmin()
+better, worse = ("confidence", "density") if cheap > dear else ("density", "confidence")
+Markdown(
+    f"- *Ordinary mistakes: use {better}.* Among the 10 % least trusted test images are "
+    f"{max(cheap, dear):.0%} of all mistakes if {better} ranks them, {min(cheap, dear):.0%} if "
+    f"{worse} does.\n"
+    f"- *Attacks and strange images: do not rely on confidence alone.* Its AUROC falls to "
+    f"{results.loc[worst, 'confidence']:.2f} ({worst[1]}), where density has "
+    f"{results.loc[worst, 'density']:.2f}.\n"
+    f"- *One tool for all failures: density is above confidence in {(lead > 0).sum()} of {len(lead)} "
+    f"tests*, and its lowest AUROC is {results['density'].min():.2f}."
+)
 
 # %% [markdown]
 # ## Go further
