@@ -38,7 +38,7 @@ from mistakes_lib import MaxSoftmax, expected_calibration_error, load_run, plott
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 wrong = test[~test.correct]
-sure = (MaxSoftmax().fit(test).score(wrong) > 0.9).mean()
+sure = (MaxSoftmax().fit(test).score_samples(wrong) > 0.9).mean()
 
 # %% tags=["hide-input"]
 Markdown(
@@ -117,7 +117,7 @@ Image(filename=str(source.figure("examples")), alt="training, adversarial, miscl
 # {eq}`eq-softmax`.
 
 # %% mystnb={"image": {"alt": "Histograms of the softmax confidence of correct and of incorrect predictions"}}
-confidences = MaxSoftmax().fit(test).score(test)
+confidences = MaxSoftmax().fit(test).score_samples(test)
 figure, ax = plotting.new_figure(width=6)
 groups = {"correct": confidences[test.correct], "incorrect": confidences[~test.correct]}
 ax.hist(list(groups.values()), bins=20, density=True, label=list(groups))

@@ -13,7 +13,7 @@ import benchmarks.__main__ as command
 from benchmarks import book, gmm, scaling
 from benchmarks.measuring import as_table, in_turns, limit_threads, ratio, spread, ticks
 from benchmarks.results import write_section
-from book.build import NOTEBOOK_METADATA
+from book.building.sources import NOTEBOOK_METADATA
 from mistakes_lib.density.gmm.em import Mixture, Statistics
 
 TINY = {

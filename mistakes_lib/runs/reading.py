@@ -21,7 +21,7 @@ from mistakes_lib.runs.files import (
     scorer_file,
 )
 from mistakes_lib.scores import LogLikelihood, Scorer
-from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root
+from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root, without_a_clone
 from mistakes_lib.support.storage import load_arrays, sha256_of
 
 __all__ = ["Run", "load_run", "published_runs"]
@@ -60,7 +60,7 @@ def load_run(path):
     )
     raise FileNotFoundError(
         f"no run {path}: known runs are {', '.join(known) or 'none'}. "
-        "Make your own with `mistakes run PARAMETERS.yml`."
+        f"Make your own with `mistakes run PARAMETERS.yml`.{without_a_clone('the published runs')}"
     )
 
 
