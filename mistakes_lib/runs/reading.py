@@ -311,9 +311,9 @@ class Run:
 
         Returns:
             dict of name → fitted scorer, as
-            :func:`~mistakes_lib.evaluation.tables.usual_scorers` names them. Nearest
-            neighbors are those among the training features: a run without these
-            lacks that method.
+            :func:`~mistakes_lib.evaluation.tables.usual_scorers` names them. A run without
+            training features lacks the methods that would have to learn from them now, such as
+            nearest neighbors.
         """
         seed = self.experiment.seed if seed is None else seed
         validation = self.features("validation")
@@ -321,17 +321,16 @@ class Run:
         if self.has_training_features:
             train = self.features("train")
             labelled = labelled_rows(self.experiment, train.labels)
-        scorers = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
-        if train is None:
-            scorers = {name: each for name, each in scorers.items() if not each.keeps_inputs}
-        for name, scorer in scorers.items():
+        usual = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
+        scorers = {}
+        for name, scorer in usual.items():
             file = scorer_file(scorer)
             if seed == self.experiment.seed and file in self.info["files"]:
                 scorers[name] = Scorer.load(self.file(file))
             elif scorer.fits_on == "validation" or isinstance(scorer, LogLikelihood):
-                scorer.fit(validation)  # a fitted density learns nothing more
-            else:
-                fit_scorer(scorer, train, validation, labelled=labelled)
+                scorers[name] = scorer.fit(validation)  # a fitted density learns nothing more
+            elif train is not None:
+                scorers[name] = fit_scorer(scorer, train, validation, labelled=labelled)
         return scorers
 
     def siblings(self, n_components):
