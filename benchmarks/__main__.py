@@ -18,6 +18,7 @@ NAMES = (
     "features",
     "attacks",
     "scaling",
+    "starting",
     "book",
     "training",
 )

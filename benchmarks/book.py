@@ -12,16 +12,12 @@ from pathlib import Path
 
 from benchmarks.measuring import as_table, machine, new_parser, start, timed
 from benchmarks.results import write_section
-from book.build import (
-    PUBLISHED,
-    choose_parameters,
-    declared_parameters,
-    isolate_kernels,
-    load_parameters,
-    publish,
-    write_notebooks,
-)
-from mistakes_lib.book.notebooks import run_notebook
+from book.building.executing import isolate_kernels
+from book.building.parameters import choose_parameters, declared_parameters
+from book.building.places import PUBLISHED
+from book.building.publishing import publish
+from book.building.sources import write_notebooks
+from mistakes_lib.book.notebooks import load_parameters, run_notebook
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def difference(train, ours):
     peer.precision = torch.linalg.inv(peer.cov - RIDGE * torch.eye(len(peer.cov)).double())
     # Half the squared distance, with a covariance that is not divided by n, and no minus sign.
     theirs = -2 * len(train) * peer.predict_features(torch.tensor(some).double()).numpy()
-    scores = ours.score(FeatureSet(some, train.logits[:SOME]))
+    scores = ours.score_samples(FeatureSet(some, train.logits[:SOME]))
     np.testing.assert_allclose(scores, theirs, rtol=1e-3)
     return float(np.abs(scores / theirs - 1).max())
 
@@ -68,7 +68,10 @@ def compare(train, repeats):
     """A row of the table."""
     ours, peer = Mahalanobis().fit(train), peer_fitted_on(train, torch.float32)
     unequal, rows = difference(train, ours), torch.tensor(train.features)
-    actions = {"ours": lambda: ours.score(train), "peer": lambda: peer.predict_features(rows)}
+    actions = {
+        "ours": lambda: ours.score_samples(train),
+        "peer": lambda: peer.predict_features(rows),
+    }
     seconds, _ = in_turns(actions, repeats)
     both = seconds["peer"], seconds["ours"]
     d, classes = train.features.shape[1], train.logits.shape[1]

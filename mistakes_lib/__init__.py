@@ -7,6 +7,8 @@ its ``__init__`` is the room's table of contents.
 
 import lazy_loader
 
+from mistakes_lib.scores.registry import METHODS
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
@@ -93,19 +95,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "scores": [
             "Combined",
-            "Energy",
-            "LogLikelihood",
-            "Mahalanobis",
-            "MaxLogit",
-            "MaxSoftmax",
-            "NearestNeighbors",
             "PytorchOODScorer",
-            "RelativeMahalanobis",
             "Scorer",
-            "TemperatureScaling",
-            "ViM",
-            "ZhengHong",
             "as_pytorch_ood",
+            *(method.kind for method in METHODS),
         ],
         "training": [
             "Recipe",

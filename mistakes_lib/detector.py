@@ -7,35 +7,12 @@ import numpy as np
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation.tables import fit_scorer
 from mistakes_lib.evaluation.thresholds import conformal_threshold, select_threshold
-from mistakes_lib.scores import (
-    Energy,
-    LogLikelihood,
-    Mahalanobis,
-    MaxLogit,
-    MaxSoftmax,
-    NearestNeighbors,
-    RelativeMahalanobis,
-    Scorer,
-    TemperatureScaling,
-    ViM,
-    ZhengHong,
-)
+from mistakes_lib.scores import Scorer
+from mistakes_lib.scores.registry import find_method
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import load_arrays, save_arrays
 
-__all__ = ["Detector", "fit_detector", "guarantee", "named_scorer", "usual_components"]
-
-METHODS = {
-    "mahalanobis": Mahalanobis,
-    "relative-mahalanobis": RelativeMahalanobis,
-    "nearest-neighbors": NearestNeighbors,
-    "zheng-hong": ZhengHong,
-    "vim": ViM,
-    "calibrated": TemperatureScaling,
-    "max-softmax": MaxSoftmax,
-    "max-logit": MaxLogit,
-    "energy": Energy,
-}
+__all__ = ["Detector", "fit_detector", "guarantee", "usual_components"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +36,13 @@ class Detector:
     threshold: float
     rule: str
 
-    def score(self, batch):
+    def score_samples(self, batch):
         """Score a FeatureSet of n inputs: float64 (n,), higher = more trustworthy."""
-        return self.scorer.score(batch)
+        return self.scorer.score_samples(batch)
 
     def flag(self, batch):
         """Whether each of n inputs is suspicious, bool (n,)."""
-        return self.score(batch) < self.threshold
+        return self.score_samples(batch) < self.threshold
 
     def save(self, path):
         """Write it to one safetensors file."""
@@ -93,6 +70,7 @@ def fit_detector(
     train,
     validation,
     *,
+    method="likelihood",
     scorer=None,
     false_alarms=0.05,
     criterion=None,
@@ -104,8 +82,10 @@ def fit_detector(
     Args:
         train: FeatureSet of the training split, for scorers that are fitted on it.
         validation: FeatureSet of the validation split, with labels.
-        scorer: unfitted :class:`~mistakes_lib.scores.Scorer`; by default the log-likelihood under
-            a mixture of 100 Gaussians (of a tenth as many as there are rows, if that is less).
+        method: key of :data:`mistakes_lib.scores.registry.METHODS`, such as "mahalanobis"; by
+            default the log-likelihood under a mixture of 100 Gaussians (of a tenth as many as
+            there are rows, if that is less).
+        scorer: instead of a method: an unfitted :class:`~mistakes_lib.scores.Scorer` of yours.
         false_alarms: share of correct predictions that may be flagged, guaranteed as
             :func:`~mistakes_lib.evaluation.thresholds.conformal_threshold` says.
         criterion: choose the threshold by this criterion of
@@ -118,7 +98,7 @@ def fit_detector(
 
     Raises:
         ValueError: ``validation`` has no labels or too few mistakes for the criterion, or too few
-            correct predictions for the guarantee.
+            correct predictions for the guarantee; or the method is unknown.
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
@@ -139,9 +119,10 @@ def fit_detector(
     if scorer is None:
         k = usual_components(train)
         verbose = int(progress and somebody_watches())
-        scorer = LogLikelihood(DiagonalGMM(k, random_state=random_state, verbose=verbose))
+        mixture = DiagonalGMM(k, random_state=random_state, verbose=verbose)
+        scorer = find_method(method).make(mixture, train.logits.shape[1])
     fit_scorer(scorer, train, validation)
-    scores, correct = scorer.score(validation), validation.correct
+    scores, correct = scorer.score_samples(validation), validation.correct
     if criterion is not None:
         found = select_threshold(scores, correct, criterion=criterion, random_state=random_state)
         return Detector(scorer, float(found.value), f"best {criterion} on validation inputs")
@@ -162,19 +143,3 @@ def usual_components(train):
 def guarantee(false_alarms):
     """The rule of a conformal threshold, for the reader."""
     return f"at most {false_alarms:.2%} false alarms, guaranteed"
-
-
-def named_scorer(name):
-    """An unfitted scorer by the name of its method; None for "likelihood", the default.
-
-    Args:
-        name: "likelihood", "mahalanobis", "vim", "calibrated", "energy", …
-
-    Raises:
-        ValueError: an unknown name; all are listed.
-    """
-    if name == "likelihood":
-        return None
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}: choose from likelihood, {', '.join(METHODS)}")
-    return METHODS[name]()

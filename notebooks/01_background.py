@@ -46,7 +46,7 @@ from mistakes_lib import MaxSoftmax, expected_calibration_error, load_run, plott
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 wrong = test[~test.correct]
-sure = (MaxSoftmax().fit(test).score(wrong) > 0.9).mean()
+sure = (MaxSoftmax().fit(test).score_samples(wrong) > 0.9).mean()
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 Markdown(
@@ -125,7 +125,7 @@ Image(filename=str(source.figure("examples")), alt="training, adversarial, miscl
 # How many predictions are wrong at each confidence?
 
 # %% mystnb={"image": {"alt": "Histogram of the softmax confidence of all test images; incorrect predictions are stacked on correct ones"}}
-confidences = MaxSoftmax().fit(test).score(test)
+confidences = MaxSoftmax().fit(test).score_samples(test)
 figure, ax = plotting.new_figure(width=6)
 counts = [confidences[test.correct], confidences[~test.correct]]
 ax.hist(counts, bins=20, range=(0, 1), stacked=True, label=["correct", "incorrect"])

@@ -260,8 +260,8 @@ else:
 
 # %%
 scorer = scorers[f"GMM-{n_components}"]
-threshold = select_threshold(scorer.score(validation), validation.correct, criterion="f1")
-flagged = scorer.score(test) < threshold.value
+threshold = select_threshold(scorer.score_samples(validation), validation.correct, criterion="f1")
+flagged = scorer.score_samples(test) < threshold.value
 caught = flagged[~test.correct].mean()
 print(f"flagged: {flagged.mean():.1%} of test inputs, among them {caught:.1%} of the mistakes")
 print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - test.accuracy:.1%})")
@@ -276,7 +276,7 @@ print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - tes
 rows, names, pictures = source.pictured, np.array(source.classes), None
 if len(rows):  # the run keeps the images of these inputs
     shown = test[rows]
-    pictures = {"file": source.figure("pictures"), "score": scorer.score(shown) / dimension}
+    pictures = {"file": source.figure("pictures"), "score": scorer.score_samples(shown) / dimension}
     pictures |= {"label": names[shown.labels], "predicted": names[shown.predictions]}
 threshold_explorer(
     correct / dimension,
@@ -342,7 +342,7 @@ print(f"below {nine_of_ten:.3f} nats per dimension; {alarms:.1%} of the correct 
 # random: one half calibrates, the other counts false alarms; and count the mistakes that are caught.
 
 # %%
-scores, rng = scorer.score(test), np.random.default_rng(seed)
+scores, rng = scorer.score_samples(test), np.random.default_rng(seed)
 alarms, catches = [], []
 for _ in range(1000):
     first, second = np.split(rng.permutation(scores[test.correct]), [test.correct.sum() // 2])
@@ -444,9 +444,9 @@ from sklearn.metrics import roc_auc_score
 
 total = 0
 for name in (f"GMM-{n_components}", "Calibrated"):
-    reference = scorers[name].score(validation)
-    total = total + (scorers[name].score(test) - reference.mean()) / reference.std()
-learned = roc_auc_score(test.correct, combined.score(test))
+    reference = scorers[name].score_samples(validation)
+    total = total + (scorers[name].score_samples(test) - reference.mean()) / reference.std()
+learned = roc_auc_score(test.correct, combined.score_samples(test))
 print(f"sum {roc_auc_score(test.correct, total):.3f}, learned {learned:.3f}")
 
 # %% [markdown]
@@ -468,7 +468,7 @@ train = source.features("train") if source.has_training_features else None
 if train is None or train.correct.all():
     print("this run has no training features" if train is None else "no mistake on training images")
 else:
-    value = roc_auc_score(train.correct, scorer.score(train))
+    value = roc_auc_score(train.correct, scorer.score_samples(train))
     print(f"{(~train.correct).sum()} training mistakes, AUROC {value:.3f}")
 
 # %% [markdown]

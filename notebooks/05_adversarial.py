@@ -246,7 +246,7 @@ if len(forced) and len(natural):
 
 # %% tags=["hide-input"]
 adaptive, knowing = source.experiment.adaptive, {}
-limit = np.quantile(scorers[ours].score(clean), 0.05)
+limit = np.quantile(scorers[ours].score_samples(clean), 0.05)
 batches = {w: source.adaptive_attack(w) for w in (adaptive.weights if adaptive else ())}
 for weight, side in score_many(scorers, clean, batches).items():
     fooled = ~batches[weight].correct

@@ -92,7 +92,7 @@ pd.DataFrame({"set": source.ood_sets, "images": sizes}).rename_axis("name")
 # %% tags=["appendix"]
 sets = {"test": test} | {name: source.ood(name) for name in source.ood_sets}
 for name, batch in sets.items():
-    sure = (scorers["Calibrated"].score(batch) > 0.9).mean()
+    sure = (scorers["Calibrated"].score_samples(batch) > 0.9).mean()
     share = pd.Series(batch.predictions).value_counts(normalize=True)
     favourite = source.classes[share.index[0]]
     print(
@@ -120,7 +120,7 @@ for name, batch in sets.items():
 # %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
 dimension = test.features.shape[1]
 figure, ax = plotting.new_figure(width=7)
-groups = {name: scorers[ours].score(batch) / dimension for name, batch in sets.items()}
+groups = {name: scorers[ours].score_samples(batch) / dimension for name, batch in sets.items()}
 _ = plotting.likelihood_histograms(ax, groups)
 
 # %% [markdown]

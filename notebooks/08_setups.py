@@ -253,7 +253,9 @@ from scipy.stats import kendalltau
 from mistakes_lib import MaxSoftmax
 
 same = (calibrated.argmax(axis=1) == test.predictions).all()
-order = kendalltau(scaling.score(test), MaxSoftmax().fit(test).score(test)).statistic
+order = kendalltau(
+    scaling.score_samples(test), MaxSoftmax().fit(test).score_samples(test)
+).statistic
 print(f"predictions unchanged: {same}; Kendall's τ of the two orders: {order:.4f}")
 
 # %% [markdown]

@@ -184,9 +184,9 @@ train, validation, test = (
     for s in ("train", "validation", "test")
 )
 detector = LogLikelihood(DiagonalGMM(n_components, random_state=seed)).fit(train)
-usual = detector.score(validation[validation.correct])
+usual = detector.score_samples(validation[validation.correct])
 threshold = conformal_threshold(usual, 1 - confidence)
-flags = detector.score(test) < threshold
+flags = detector.score_samples(test) < threshold
 
 # %% [markdown]
 # The verdict at the top of the page, in numbers:
@@ -219,7 +219,7 @@ trouble = {
     "own mistakes": test[~test.correct],
 }
 for name, batch in trouble.items():
-    share = (detector.score(batch) < threshold).mean() if len(batch) else np.nan
+    share = (detector.score_samples(batch) < threshold).mean() if len(batch) else np.nan
     print(f"{name:<20} {len(batch):>4} inputs, flagged: {share:.1%}")
 
 # %% [markdown]
@@ -230,7 +230,7 @@ for name, batch in trouble.items():
 figure, ax = plotting.new_figure(width=6.5)
 dimension = train.features.shape[1]
 groups = {"test, correct": test[test.correct]} | trouble
-values = {n: detector.score(b) / dimension for n, b in groups.items() if len(b) > 20}
+values = {n: detector.score_samples(b) / dimension for n, b in groups.items() if len(b) > 20}
 plotting.likelihood_histograms(ax, values, scale="asinh")
 _ = ax.axvline(threshold / dimension, color="0.2", linewidth=1)
 
@@ -288,7 +288,7 @@ except ValueError as error:
 
 # %% tags=["nbval-ignore-output"]
 strict = conformal_threshold(usual, 0.01)
-print(f"{(detector.score(trouble['Gaussian noise']) < strict).mean():.1%} of the noise")
+print(f"{(detector.score_samples(trouble['Gaussian noise']) < strict).mean():.1%} of the noise")
 
 # %% [markdown]
 # ```{solution-end}

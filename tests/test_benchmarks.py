@@ -13,7 +13,7 @@ import benchmarks.__main__ as command
 from benchmarks import book, gmm, scaling
 from benchmarks.measuring import as_table, in_turns, limit_threads, ratio, spread, ticks
 from benchmarks.results import write_section
-from book.build import NOTEBOOK_METADATA
+from book.building.sources import NOTEBOOK_METADATA
 from mistakes_lib.density.gmm.em import Mixture, Statistics
 
 TINY = {
@@ -22,6 +22,7 @@ TINY = {
     "purification": "--rows 20 --components 10 --steps 1 --repeats 2",
     "features": "--images 4 --batch-size 2 --repeats 2",
     "attacks": "--images 2 --iterations 2 --repeats 2",
+    "starting": "--repeats 2",
     "training": "--images 4 --widen-factor 1 --repeats 1",
 }
 SLOW = {"mahalanobis", "training"}

@@ -4,15 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from mistakes_lib.cli.app import app
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.detector import Detector, fit_detector, named_scorer
+from mistakes_lib.detector import Detector, fit_detector
 from mistakes_lib.evaluation.thresholds import select_threshold
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.scores import LogLikelihood, Mahalanobis
 from mistakes_lib.support.storage import save_arrays
+from tests.helpers.commands import mistakes
 
 
 def batch(n, seed=0, shift=0.0):
@@ -33,19 +32,21 @@ def test_the_default_is_the_papers_detector_with_a_guarantee():
     assert detector.scorer.density_.n_components == 60
     assert detector.flag(VALIDATION)[VALIDATION.correct].mean() <= 0.05
     assert detector.flag(batch(200, 3, shift=9.0)).mean() > 0.95
-    np.testing.assert_array_equal(detector.flag(TEST), detector.score(TEST) < detector.threshold)
+    np.testing.assert_array_equal(
+        detector.flag(TEST), detector.score_samples(TEST) < detector.threshold
+    )
 
 
 def test_a_criterion_chooses_as_select_threshold_does():
     detector = fit_detector(TRAIN, VALIDATION, scorer=Mahalanobis(), criterion="youden")
-    scores = Mahalanobis().fit(TRAIN).score(VALIDATION)
+    scores = Mahalanobis().fit(TRAIN).score_samples(VALIDATION)
     expected = select_threshold(scores, VALIDATION.correct, criterion="youden")
     assert detector.threshold == expected.value and "youden" in detector.rule
 
 
 def test_detectors_are_the_same_in_another_process(nursery, tmp_path):
     methods = ("likelihood", "zheng-hong", "calibrated", "vim", "energy")
-    detectors = {m: fit_detector(TRAIN, VALIDATION, scorer=named_scorer(m)) for m in methods}
+    detectors = {m: fit_detector(TRAIN, VALIDATION, method=m) for m in methods}
     for method, detector in detectors.items():
         detector.save(tmp_path / method)
     TEST.save(tmp_path / "test.safetensors")
@@ -54,14 +55,14 @@ def test_detectors_are_the_same_in_another_process(nursery, tmp_path):
         "import numpy as np; from mistakes_lib import Detector, FeatureSet;"
         "batch = FeatureSet.load('test.safetensors');"
         f"loaded = {{m: Detector.load(m) for m in {methods}}};"
-        "np.savez('scores', **{m: d.score(batch) for m, d in loaded.items()});"
+        "np.savez('scores', **{m: d.score_samples(batch) for m, d in loaded.items()});"
         "np.savez('flags', **{m: d.flag(batch) for m, d in loaded.items()})"
     )
     child = nursery.start(code)
     assert child.wait() == 0, child.stderr
     scores, flags = np.load(tmp_path / "scores.npz"), np.load(tmp_path / "flags.npz")
     for method, detector in detectors.items():
-        np.testing.assert_array_equal(scores[method], detector.score(TEST))
+        np.testing.assert_array_equal(scores[method], detector.score_samples(TEST))
         np.testing.assert_array_equal(flags[method], detector.flag(TEST))
         assert Detector.load(tmp_path / method).rule == detector.rule
 
@@ -72,8 +73,8 @@ def test_what_cannot_be_promised_is_refused(tmp_path):
         fit_detector(TRAIN, few, false_alarms=0.01)
     with pytest.raises(ValueError, match="chosen on validation labels, but there are none"):
         fit_detector(TRAIN, FeatureSet(TRAIN.features, TRAIN.logits))
-    with pytest.raises(ValueError, match="unknown method 'x': choose from likelihood, mahalanobis"):
-        named_scorer("x")
+    with pytest.raises(ValueError, match="unknown method 'x': choose from likelihood, nearest"):
+        fit_detector(TRAIN, VALIDATION, method="x")
     DiagonalGMM(2).fit(TRAIN.features).save(tmp_path / "density")
     with pytest.raises(ValueError, match="holds a DiagonalGMM, not a Detector"):
         Detector.load(tmp_path / "density")
@@ -83,10 +84,6 @@ def test_what_cannot_be_promised_is_refused(tmp_path):
 
 
 # --- the commands --------------------------------------------------------------------------------
-
-
-def mistakes(*arguments, stdin=None):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +101,9 @@ def fitted(tmp_path_factory):
 def test_fit_says_what_the_detector_does(fitted):
     folder, said = fitted
     detector = Detector.load(folder / "detector.safetensors")
-    np.testing.assert_array_equal(detector.score(TEST), fit_detector(TRAIN, VALIDATION).score(TEST))
+    np.testing.assert_array_equal(
+        detector.score_samples(TEST), fit_detector(TRAIN, VALIDATION).score_samples(TEST)
+    )
     alarms = detector.flag(VALIDATION)[VALIDATION.correct].mean()
     assert f"validation: {alarms:.1%} of {VALIDATION.correct.sum()} correct" in said
     assert "at most 5.00% false alarms, guaranteed" in said
@@ -117,7 +116,7 @@ def test_score_prints_a_line_an_input(fitted):
     lines = mistakes("score", folder / "test.npz", *options).stdout.splitlines()
     assert lines[0] == "score,flagged" and len(lines) == len(TEST) + 1
     scores, flags = zip(*(line.split(",") for line in lines[1:]), strict=True)
-    np.testing.assert_array_equal(np.array(scores, dtype=float), detector.score(TEST))
+    np.testing.assert_array_equal(np.array(scores, dtype=float), detector.score_samples(TEST))
     np.testing.assert_array_equal(np.array(flags) == "true", detector.flag(TEST))
     rows = mistakes("score", folder / "test.npz", *options, "--format", "jsonl").stdout
     assert [json.loads(row)["flagged"] for row in rows.splitlines()] == detector.flag(TEST).tolist()

@@ -65,6 +65,15 @@ def test_every_room_imports_only_rooms_below_it():
     assert checked.returncode == 0, checked.stdout
 
 
+def test_the_table_in_contributing_is_the_contract():
+    layers = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    expected = [set(layer.replace(" ", "").split("|")) for layer in reversed(layers)]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("| room | holds |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rooms = [set(re.findall(r"`(\w+)/?`", line.split("|")[1])) for line in table]
+    assert rooms == expected
+
+
 # --- Paths --------------------------------------------------------------------------------------
 
 

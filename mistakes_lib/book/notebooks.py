@@ -3,11 +3,20 @@
 import os
 from pathlib import Path
 
-from mistakes_lib.support.locations import CHAPTERS
+from mistakes_lib.support.locations import CHAPTERS, PARAMETERS
 from mistakes_lib.support.progress import somebody_watches
+from mistakes_lib.support.storage import read_yaml
 from mistakes_lib.support.suggestions import did_you_mean
 
-__all__ = ["execute_chapter", "find_chapter", "parameters_of"]
+__all__ = [
+    "default_values",
+    "execute_chapter",
+    "find_chapter",
+    "load_parameters",
+    "parameters_of",
+]
+
+DESCRIBE_RUNS = ("experiment", "presets", "data_sets")  # sections that are not for chapters
 
 
 def find_chapter(name, beside=None):
@@ -51,6 +60,55 @@ def parameters_of(notebook):
 
     declared = papermill.inspect_notebook(str(notebook))
     return {name: parameter["default"] for name, parameter in declared.items()}
+
+
+def default_values(notebook):
+    """The values behind what :func:`parameters_of` returns: each default, evaluated.
+
+    Args:
+        notebook: path of a notebook that you would execute: its defaults are Python code.
+
+    Returns:
+        dict: name → value; empty if no cell is tagged ``parameters``.
+
+    Example:
+        >>> round(default_values(find_chapter("04_mistakes"))["eps"], 4)
+        0.0314
+    """
+    return {name: eval(text, {}) for name, text in parameters_of(notebook).items()}
+
+
+def load_parameters(name):
+    """Read from a parameters file what is for chapters.
+
+    Args:
+        name: one of the book's files, such as "quick", or the path of another.
+
+    Returns:
+        tuple: what all chapters share, name → value; and what single chapters have instead,
+        chapter → (name → value), from the section ``chapters``.
+
+    Raises:
+        FileNotFoundError: no such file; the message lists the book's.
+        ValueError: the file is no YAML mapping.
+
+    Example:
+        >>> shared, exceptions = load_parameters("quick")
+        >>> shared["n_components"], exceptions["05_adversarial"]
+        (20, {'n_components': 50})
+    """
+    own = PARAMETERS / f"{name}.yml"
+    path = own if own.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in PARAMETERS.glob("*.yml")))
+        raise FileNotFoundError(
+            f"no parameters {str(name)!r}: choose from {known}, or name a file of yours"
+        )
+    parameters = read_yaml(path, "parameters file")
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{path} must map names of parameters to values")
+    shared = {name: value for name, value in parameters.items() if name not in DESCRIBE_RUNS}
+    return shared, shared.pop("chapters", {})
 
 
 def check_parameters(notebook, names):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from mistakes_lib.cli.images import advise, describe
+from mistakes_lib.data.inventory import take_stock
 from mistakes_lib.data.named import data_root
 from mistakes_lib.support.locations import runs_root
 
@@ -52,7 +54,7 @@ def examine(*, data=None, runs=None):
         *_packages(),
         _torchvision(),
         _gpu(),
-        _images(data_root(data)),
+        *_images(data_root(data)),
         _disk(runs_root(runs)),
         _book(),
     ]
@@ -95,13 +97,16 @@ def _gpu():
 
 
 def _images(folder):
-    advice = "the book needs none; for runs, set MISTAKES_DATA to the folder with images"
-    if not folder.is_dir():
-        return Check("images", "note", f"no folder {folder}", f"{advice}, or let torchvision load")
-    found = sorted(path.name for path in folder.iterdir())
-    if not found:
-        return Check("images", "note", f"{folder} is empty", advice)
-    return Check("images", "ok", f"{folder}: {', '.join(found[:8])}{' …' * (len(found) > 8)}")
+    """One check for all sets if none is there, else one for each; only test parts are read."""
+    held = [h for h in take_stock(folder, parts=("test",)) if h.status != "made here"]
+    if all(holding.status == "missing" for holding in held):
+        advice = "the book needs none; for runs, set MISTAKES_DATA to the folder with images"
+        return [Check("images", "note", f"none of the named data sets in {folder}", advice)]
+    status = {"original": "ok", "unreadable": "problem"}
+    return [
+        Check(f"images of {h.name}", status.get(h.status, "note"), describe(h), advise(h))
+        for h in held
+    ]
 
 
 def _disk(folder):

@@ -152,7 +152,7 @@ class NetworkDensity(Density):
         """Draw rows from the density.
 
         Returns:
-            float64 (n_samples, d).
+            tuple: rows, float64 (n_samples, d), and None where a mixture has its components.
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -160,7 +160,7 @@ class NetworkDensity(Density):
         network = self._network(device, torch.float64)
         with seeded(self._new_seed(), device), torch.no_grad():
             rows = self._draw(network, n_samples)  # (n, d)
-        return rows.cpu().numpy() * self.scale_ + self.mean_
+        return rows.cpu().numpy() * self.scale_ + self.mean_, None
 
     def _fitted(self):
         weights = {f"weights.{k}": v.numpy() for k, v in self.network_.named_parameters()}

@@ -4,18 +4,7 @@ import pandas as pd
 
 from mistakes_lib.evaluation.detection import detection_report
 from mistakes_lib.evaluation.hypothesis import mann_whitney
-from mistakes_lib.scores import (
-    Energy,
-    LogLikelihood,
-    Mahalanobis,
-    MaxLogit,
-    MaxSoftmax,
-    NearestNeighbors,
-    RelativeMahalanobis,
-    TemperatureScaling,
-    ViM,
-    ZhengHong,
-)
+from mistakes_lib.scores import registry
 
 __all__ = [
     "auroc_table",
@@ -41,27 +30,16 @@ def usual_scorers(density, num_classes):
         num_classes: number of classes c.
 
     Returns:
-        dict of name → scorer; the paper's own, a
-        :class:`~mistakes_lib.scores.LogLikelihood`, comes first.
+        dict of name → scorer, those of :data:`mistakes_lib.scores.registry.METHODS`; the paper's
+        own, a :class:`~mistakes_lib.scores.LogLikelihood`, comes first.
 
     Example:
         >>> from sklearn.mixture import GaussianMixture
         >>> list(usual_scorers(GaussianMixture(100), num_classes=10))[-3:]
         ['Max softmax', 'Max logit', 'Energy']
     """
-    per_class = max(1, round(density.n_components / num_classes))
-    return {
-        f"GMM-{density.n_components}": LogLikelihood(density),
-        "Nearest neighbors": NearestNeighbors(),
-        "Mahalanobis": Mahalanobis(),
-        "Relative Mahalanobis": RelativeMahalanobis(),
-        "Zheng & Hong": ZhengHong(per_class, random_state=density.random_state),
-        "ViM": ViM(),
-        "Calibrated": TemperatureScaling(),
-        "Max softmax": MaxSoftmax(),
-        "Max logit": MaxLogit(),
-        "Energy": Energy(),
-    }
+    made = [(method, method.make(density, num_classes)) for method in registry.METHODS]
+    return {method.label_of(scorer, density): scorer for method, scorer in made}
 
 
 def fit_scorer(scorer, train, validation, *, labelled=None):
@@ -79,6 +57,7 @@ def fit_scorer(scorer, train, validation, *, labelled=None):
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> from mistakes_lib.scores import Mahalanobis, TemperatureScaling
         >>> train = FeatureSet([[0.0], [1.0], [4.0], [5.0]], [[9.0, 0.0]] * 4, [0, 0, 1, 1])
         >>> validation = FeatureSet([[0.0], [0.5], [1.5]], [[9.0, 0.0]] * 3, [0, 0, 1])
         >>> fit_scorer(Mahalanobis(), train, validation).means_.ravel()  # learns from train
@@ -130,6 +109,7 @@ def describe_scorers(scorers):
         DataFrame indexed by method with the columns "reads" and "class-agnostic".
 
     Example:
+        >>> from mistakes_lib.scores import Mahalanobis
         >>> describe_scorers({"Mahalanobis": Mahalanobis()}).loc["Mahalanobis"].tolist()
         ['features', 'no']
     """
@@ -155,6 +135,7 @@ def mark_class_agnostic(table, scorers, others=()):
         A DataFrame that differs in its index only.
 
     Example:
+        >>> from mistakes_lib.scores import Mahalanobis, NearestNeighbors
         >>> table = pd.DataFrame({"AUROC": [0.9, 0.8]}, index=["Mahalanobis", "Nearest neighbors"])
         >>> scorers = {"Mahalanobis": Mahalanobis(), "Nearest neighbors": NearestNeighbors()}
         >>> list(mark_class_agnostic(table, scorers).index)
@@ -178,6 +159,7 @@ def score_pairs(scorers, trusted, suspect):
     Example:
         >>> import numpy as np
         >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> from mistakes_lib.scores import MaxLogit
         >>> kept = FeatureSet(np.zeros((2, 1)), [[3.0, 0.0], [4.0, 0.0]])
         >>> strange = FeatureSet(np.zeros((1, 1)), [[1.0, 0.0]])
         >>> score_pairs({"Max logit": MaxLogit().fit(kept)}, kept, strange)
@@ -200,14 +182,15 @@ def score_many(scorers, trusted, suspects):
     Example:
         >>> import numpy as np
         >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> from mistakes_lib.scores import MaxLogit
         >>> kept = FeatureSet(np.zeros((2, 1)), [[3.0, 0.0], [4.0, 0.0]])
         >>> suspects = {"noise": FeatureSet(np.zeros((1, 1)), [[1.0, 0.0]])}
         >>> score_many({"Max logit": MaxLogit().fit(kept)}, kept, suspects)["noise"]
         {'Max logit': (array([3., 4.]), array([1.]))}
     """
-    own = {name: scorer.score(trusted) for name, scorer in scorers.items()}
+    own = {name: scorer.score_samples(trusted) for name, scorer in scorers.items()}
     return {
-        key: {name: (own[name], scorer.score(batch)) for name, scorer in scorers.items()}
+        key: {name: (own[name], scorer.score_samples(batch)) for name, scorer in scorers.items()}
         for key, batch in suspects.items()
     }
 

@@ -117,15 +117,15 @@ def make_report(
     for name, scorer in progress_bar(
         scorers.items(), desc="scoring", unit="method", shown=progress
     ):
-        scores[name] = own = scorer.score(test)
+        scores[name] = own = scorer.score_samples(test)
         pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
         for key, batch in suspects.items():
-            pairs[key][name] = own, scorer.score(batch)
+            pairs[key][name] = own, scorer.score_samples(batch)
     tables = {
         name: detection_table(each, confidence=confidence, random_state=seed)
         for name, each in progress_bar(pairs.items(), desc="judging", unit="set", shown=progress)
     }
-    usual = scorers[ours].score(validation)[validation.correct]
+    usual = scorers[ours].score_samples(validation)[validation.correct]
     threshold = conformal_threshold(usual, false_alarms)
     rule = guarantee(false_alarms)
     facts = {

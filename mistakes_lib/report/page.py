@@ -1,114 +1,15 @@
-"""A report as one HTML page that needs no network."""
+"""A report as one HTML page that needs no network; ``page.html`` is its Jinja template."""
 
 import html
+from pathlib import Path
 
 import plotly.graph_objects as go
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 __all__ = ["report_html"]
 
 COLOURS = ("#0173b2", "#de8f05", "#029e73")
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1b1f24; background: #fff; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-table { border-collapse: collapse; margin: 1rem 0; } .scroll { overflow-x: auto; }
-.wide { min-width: 44rem; }
-th, td { text-align: right; padding: .25rem .75rem; border-bottom: 1px solid #d0d7de; }
-th:first-child, td:first-child { text-align: left; }
-.best { font-weight: 600; } .ours td:first-child { color: #0173b2; font-weight: 600; }
-.verdict { border-left: .3rem solid #0173b2; padding: .2rem 1rem; margin: 1rem 0;
-  background: #f6f8fa; }
-.note { color: #57606a; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: 1rem; }
-.pictures figure { margin: 0; } .pictures img { display: block; height: 7rem; max-width: 100%;
-  object-fit: contain; }
-figcaption { font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere; }
-.wrong { color: #b3261e; font-weight: 600; }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p class="note">{{ inputs.counts.train }} training, {{ inputs.counts.validation }} validation and
-{{ inputs.counts.test }} test inputs; {{ inputs.features }} features, {{ inputs.classes }} classes;
-test accuracy {{ percent(inputs.accuracy.test) }}.</p>
-{% if source %}
-<p class="note">{{ source.model }}; images: {{ source.images }}. Training: {{ source.sets.train }};
-validation: {{ source.sets.validation }}; test: {{ source.sets.test }}. If the network was trained
-on images of the validation or the test set, what is said here is too good to be true.</p>
-{% endif %}
-
-<h2>Verdicts</h2>
-{% for verdict in verdicts %}
-<div class="verdict"><p><strong>{{ verdict.set }}</strong>: does the likelihood of the features tell
-them from trusted inputs? <strong>{{ verdict.flagged_by_likelihood }}</strong>. AUROC
-{{ three(verdict.auroc) }} ({{ three(verdict.low) }} to {{ three(verdict.high) }}), U-test
-log₁₀ p = {{ one(verdict.log10_p) }}; rank {{ verdict.rank }} of {{ verdict.methods }} methods.
-Best: {{ verdict.best }} ({{ three(verdict.best_auroc) }}).</p></div>
-{% endfor %}
-<p class="note">AUROC: how often a random trusted input gets a higher score than a random suspect
-one; one half is chance. A tiny p with an AUROC near one half is significant, not useful.</p>
-
-<h2>A detector ready for use</h2>
-{% if detector.threshold is none %}
-<p>There are too few correct validation predictions to promise so few false alarms: this detector
-flags nothing. Bring more validation inputs, or allow more false alarms.</p>
-{% else %}
-<p>{{ ours }} flags inputs with a score below {{ three(detector.threshold) }} ({{ detector.rule }}).
-On the test set it flags {{ percent(detector.false_alarms) }} of the correct predictions and
-{{ percent(detector.caught) }} of the wrong ones; among what it lets pass, the error rate is
-{{ percent(detector.error_after) }} instead of {{ percent(detector.error_before) }}.</p>
-{% endif %}
-
-<h2>What a threshold would do</h2>
-<p>Move the slider: flagged inputs are refused. <em>Precision</em>: share of flagged inputs that are
-mistakes. <em>Recall</em>: share of mistakes that are flagged. <em>Coverage</em>: share of inputs
-kept. <em>Risk</em>: error rate among these.</p>
-<div class="scroll"><div class="wide">{{ explorer }}</div></div>
-
-<h2>Method by method</h2>
-{% for name, rows in methods.items() %}
-<h3>{{ name }}</h3>
-<div class="scroll"><table><tr>{% for column in rows[0] %}<th>{{ column }}</th>{% endfor %}</tr>
-{% for row in rows %}
-<tr class="{{ 'ours' if row.method == ours }} {{ 'best' if row.method == best[name] }}">
-{% for value in row.values() %}<td>{{ three(value) }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% endfor %}
-<p class="note">The failures are the positive class. FPR95: share of trusted inputs refused while
-95 % of the suspect ones are caught. Low and high bound the AUROC.</p>
-{% for name, reason in left_out.items() %}
-<p class="note">Left out, as it cannot be fitted to these inputs: {{ name }} ({{ reason }}).</p>
-{% endfor %}
-
-<h2>Calibration</h2>
-<p>Temperature {{ three(calibration.temperature) }} takes the expected calibration error from
-{{ three(calibration.ece_before) }} to {{ three(calibration.ece_after) }}.</p>
-<div class="scroll">{{ reliability }}</div>
-
-<h2>The least and the most likely test inputs</h2>
-{% for kind, rows in extremes.items() %}
-<h3>{{ kind | capitalize }} likely</h3>
-{% if pictures %}
-<div class="pictures">
-{% for row in rows %}<figure><img src="{{ pictures[row.row] }}" alt="{{ row.file }}">
-<figcaption>{{ row.class }}{% if row.label != row.prediction %},
-<span class="wrong">taken for {{ row.predicted }}</span>{% endif %}<br>
-log-likelihood {{ one(row.score) }}</figcaption></figure>
-{% endfor %}</div>
-{% else %}
-<div class="scroll"><table>
-<tr><th>row</th><th>log-likelihood</th><th>label</th><th>prediction</th></tr>
-{% for row in rows %}<tr><td>{{ row.row }}</td><td>{{ one(row.score) }}</td><td>{{ row.label }}</td>
-<td>{{ row.prediction }}{{ '' if row.label == row.prediction else ' ✗' }}</td></tr>
-{% endfor %}</table></div>
-{% endif %}
-{% endfor %}
-</body></html>
-"""
 
 
 def report_html(report, *, title="Where does this classifier fail?", pictures=None):
@@ -136,7 +37,8 @@ def report_html(report, *, title="Where does this classifier fail?", pictures=No
         True
     """
     facts = report.facts
-    page = Environment(autoescape=True).from_string(PAGE)
+    environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
+    page = environment.get_template("page.html")
     explorer = _explorer(facts["explorer"])
     return page.render(
         **{k: v for k, v in facts.items() if k != "explorer"},

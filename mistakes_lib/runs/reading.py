@@ -21,7 +21,7 @@ from mistakes_lib.runs.files import (
     scorer_file,
 )
 from mistakes_lib.scores import LogLikelihood, Scorer
-from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root
+from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root, without_a_clone
 from mistakes_lib.support.storage import load_arrays, sha256_of
 
 __all__ = ["Run", "load_run", "published_runs"]
@@ -60,7 +60,7 @@ def load_run(path):
     )
     raise FileNotFoundError(
         f"no run {path}: known runs are {', '.join(known) or 'none'}. "
-        "Make your own with `mistakes run PARAMETERS.yml`."
+        f"Make your own with `mistakes run PARAMETERS.yml`.{without_a_clone('the published runs')}"
     )
 
 
@@ -311,9 +311,9 @@ class Run:
 
         Returns:
             dict of name → fitted scorer, as
-            :func:`~mistakes_lib.evaluation.tables.usual_scorers` names them. Nearest
-            neighbors are those among the training features: a run without these
-            lacks that method.
+            :func:`~mistakes_lib.evaluation.tables.usual_scorers` names them. A run without
+            training features lacks the methods that would have to learn from them now, such as
+            nearest neighbors.
         """
         seed = self.experiment.seed if seed is None else seed
         validation = self.features("validation")
@@ -321,17 +321,16 @@ class Run:
         if self.has_training_features:
             train = self.features("train")
             labelled = labelled_rows(self.experiment, train.labels)
-        scorers = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
-        if train is None:
-            scorers = {name: each for name, each in scorers.items() if not each.keeps_inputs}
-        for name, scorer in scorers.items():
+        usual = usual_scorers(self.density(n_components, seed=seed), len(self.classes))
+        scorers = {}
+        for name, scorer in usual.items():
             file = scorer_file(scorer)
             if seed == self.experiment.seed and file in self.info["files"]:
                 scorers[name] = Scorer.load(self.file(file))
             elif scorer.fits_on == "validation" or isinstance(scorer, LogLikelihood):
-                scorer.fit(validation)  # a fitted density learns nothing more
-            else:
-                fit_scorer(scorer, train, validation, labelled=labelled)
+                scorers[name] = scorer.fit(validation)  # a fitted density learns nothing more
+            elif train is not None:
+                scorers[name] = fit_scorer(scorer, train, validation, labelled=labelled)
         return scorers
 
     def siblings(self, n_components):

@@ -2,15 +2,13 @@
 
 import lazy_loader
 
+from mistakes_lib.scores.registry import METHODS
+
+_CLASSES = {"base": ["Scorer"], "combined": ["Combined"]}
+for _method in METHODS:  # what the registry lists is public
+    _CLASSES.setdefault(_method.module, []).append(_method.kind)
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={
-        "base": ["Scorer"],
-        "combined": ["Combined"],
-        "distances": ["Mahalanobis", "NearestNeighbors", "RelativeMahalanobis"],
-        "likelihoods": ["LogLikelihood", "ZhengHong"],
-        "logits": ["Energy", "MaxLogit", "MaxSoftmax", "TemperatureScaling"],
-        "pytorch_ood": ["PytorchOODScorer", "as_pytorch_ood"],
-        "vim": ["ViM"],
-    },
+    submod_attrs=_CLASSES | {"pytorch_ood": ["PytorchOODScorer", "as_pytorch_ood"]},
 )

@@ -1,9 +1,11 @@
 """What all detectors share: the estimator contract, and checks of what comes in."""
 
+from importlib import import_module
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from mistakes_lib.features.feature_set import FeatureSet
@@ -13,16 +15,15 @@ __all__ = ["Scorer"]
 
 
 class Scorer(BaseEstimator):
-    """What all detectors share: ``fit`` on a FeatureSet, ``score`` others, check what comes in.
+    """What all detectors share: ``fit`` on a FeatureSet, scores of others, checks of what comes in.
 
     A detector says what it is by four class attributes and fills in ``_score`` and, if it learns,
     ``_fit``. One that learns more than arrays and numbers says by ``_fitted`` and ``_restore`` what
     of it goes to a file.
 
-    It is a scikit-learn estimator: ``clone`` and ``get_params`` work. So do pipelines and searches,
-    with a FeatureSet for ``X``. A search must be told what to maximise, since ``score`` returns a
-    number for each input: ``scoring=lambda scorer, batch, y=None: roc_auc_score(batch.correct,
-    scorer.score(batch))``, for instance.
+    It is a scikit-learn estimator, with a FeatureSet for ``X``: ``clone``, pipelines,
+    ``cross_val_score`` and searches such as ``GridSearchCV`` work. They compare by :meth:`score`,
+    the AUROC for mistakes.
 
     Attributes:
         name: short name for tables and legends.
@@ -41,7 +42,7 @@ class Scorer(BaseEstimator):
         ...     def _score(self, logits):
         ...         return logits.max(axis=1) - logits.min(axis=1)
         >>> batch = FeatureSet(np.zeros((2, 1)), [[3.0, 0.0, 1.0], [1.0, 1.0, 0.5]])
-        >>> Spread().fit(batch).score(batch)
+        >>> Spread().fit(batch).score_samples(batch)
         array([3. , 0.5])
     """
 
@@ -76,12 +77,11 @@ class Scorer(BaseEstimator):
         self.n_columns_ = tuple(part.shape[1] for part in values)
         return self
 
-    def score(self, batch, y=None):
-        """Score a FeatureSet.
+    def score_samples(self, batch):
+        """Score each input of a FeatureSet.
 
         Args:
             batch: FeatureSet of n inputs; its labels are never looked at.
-            y: never looked at, as for :meth:`fit`.
 
         Returns:
             float64 (n,), higher = more trustworthy.
@@ -92,6 +92,33 @@ class Scorer(BaseEstimator):
             sklearn.exceptions.NotFittedError: ``fit`` must come first.
         """
         return np.asarray(self._score(*self._read_like_fitted(batch)), dtype=np.float64)
+
+    def score(self, batch, y=None):
+        """How well the scores tell right predictions from wrong ones: their AUROC.
+
+        Args:
+            batch: FeatureSet of n inputs with labels.
+            y: never looked at, as for :meth:`fit`.
+
+        Returns:
+            float in [0, 1]: the chance that a random right prediction outranks a random wrong one.
+
+        Raises:
+            ValueError: there are no labels, or only right or only wrong predictions; and what
+                :meth:`score_samples` raises.
+        """
+        scores = self.score_samples(batch)
+        if batch.labels is None:
+            raise ValueError(
+                "score compares right and wrong predictions, for which the FeatureSet needs "
+                "labels; score_samples scores each input without"
+            )
+        if batch.correct.all() or not batch.correct.any():
+            raise ValueError(
+                f"all {len(batch)} predictions are {'right' if batch.correct[0] else 'wrong'}: "
+                "their AUROC needs both kinds, so bring more inputs"
+            )
+        return float(roc_auc_score(batch.correct, scores))
 
     def save(self, path):
         """Write the fitted scorer to one safetensors file; the same scorer, the same bytes.
@@ -192,8 +219,18 @@ class Scorer(BaseEstimator):
 
 
 def _family(kind):
-    """Name → class, of a class and all that derive from it."""
-    family = {kind.__name__: kind}
+    """Name → class, of a class and all that derive from it; the library's own keep their names.
+
+    A class of the same name that somebody has defined elsewhere never takes the place of the
+    library's, which is loaded for this.
+    """
+    room = import_module("mistakes_lib.scores")
+    public = [getattr(room, name) for name in room.__all__]
+    own = [each for each in public if isinstance(each, type) and issubclass(each, kind)]
+    return {each.__name__: each for each in (kind, *_derived(kind), *own)}
+
+
+def _derived(kind):
     for derived in kind.__subclasses__():
-        family |= _family(derived)
-    return family
+        yield derived
+        yield from _derived(derived)

@@ -15,6 +15,8 @@ class Combined(Scorer):
     The scores are standardised on the split that it is fitted on. Sees the validation split with
     its labels, of which it uses only which predictions are right, and what its parts see.
 
+    ``clone`` keeps the parts as they are, so that cross-validation and searches over ``C`` work.
+
     Args:
         scorers: list of fitted scorers.
         C: inverse strength of the L2 penalty on the coefficients.
@@ -47,6 +49,11 @@ class Combined(Scorer):
         self.scorers = scorers
         self.C = C
 
+    def __sklearn_clone__(self):
+        """The same parts, fitted as they are: a search learns their weights anew, not the parts."""
+        parameters = self.get_params(deep=False)
+        return type(self)(**parameters | {"scorers": list(self.scorers)})
+
     def _fit(self, features, logits, labels):
         if not self.scorers:
             raise ValueError("Combined needs at least one fitted scorer")
@@ -70,7 +77,7 @@ class Combined(Scorer):
 
     def _scores(self, features, logits):
         batch = FeatureSet(features, logits)
-        return np.stack([scorer.score(batch) for scorer in self.scorers], axis=1)
+        return np.stack([scorer.score_samples(batch) for scorer in self.scorers], axis=1)
 
     def _parameters(self):
         return {"scorers": None, "C": float(self.C)}  # the fitted ones take their place

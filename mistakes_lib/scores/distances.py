@@ -41,7 +41,7 @@ class Mahalanobis(Scorer):
         >>> features = [[-1.0, 0], [1, 0], [0, -1], [0, 1]]
         >>> train = FeatureSet(features, np.zeros((4, 2)), [0, 0, 0, 0])
         >>> scorer = Mahalanobis().fit(train)  # variance 1/2 along each axis
-        >>> scorer.score(FeatureSet([[1.0, 0], [3, 4]], np.zeros((2, 2)))).round(6)
+        >>> scorer.score_samples(FeatureSet([[1.0, 0], [3, 4]], np.zeros((2, 2)))).round(6)
         array([ -2., -50.])
     """
 
@@ -89,7 +89,7 @@ class RelativeMahalanobis(Mahalanobis):
         >>> train = FeatureSet(features, np.zeros((4, 2)), [0, 0, 1, 1])
         >>> scorer = RelativeMahalanobis().fit(train)
         >>> far_along_either_axis = FeatureSet([[3.0, 9], [12, 0]], np.zeros((2, 2)))
-        >>> scorer.score(far_along_either_axis).round(6)  # the second axis tells no classes apart
+        >>> scorer.score_samples(far_along_either_axis).round(6)  # axis 2 tells no classes apart
         array([ 1., 16.])
     """
 
@@ -132,7 +132,7 @@ class NearestNeighbors(Scorer):
         >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> train = FeatureSet([[2.0, 0.0], [0.0, 5.0]], np.zeros((2, 2)))
         >>> batch = FeatureSet([[7.0, 0.0], [-1.0, 0.0]], np.zeros((2, 2)))
-        >>> NearestNeighbors(k=1).fit(train).score(batch).round(6) + 0.0
+        >>> NearestNeighbors(k=1).fit(train).score_samples(batch).round(6) + 0.0
         array([ 0.      , -1.414214])
     """
 

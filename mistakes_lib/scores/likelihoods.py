@@ -19,7 +19,8 @@ class LogLikelihood(Scorer):
     """The paper's score: log-likelihood log p(F) of the features under a density (§3.2–3.3).
 
     Sees the training features only, no labels and no logits: class-agnostic. An unfitted density
-    is cloned and fitted on them; a fitted one is used as it is, and then ``fit`` only checks.
+    is cloned and fitted on them; a fitted one is used as it is, and then ``fit`` only checks, and
+    ``clone`` keeps it.
 
     Args:
         density: an estimator with ``fit(X)`` and ``score_samples(X)`` in nats, such as
@@ -33,7 +34,7 @@ class LogLikelihood(Scorer):
         >>> from sklearn.mixture import GaussianMixture
         >>> train = FeatureSet([[0.0], [1.0], [2.0]], np.zeros((3, 2)))
         >>> scorer = LogLikelihood(GaussianMixture(1)).fit(train)
-        >>> near, far = scorer.score(FeatureSet([[1.0], [9.0]], np.zeros((2, 2))))
+        >>> near, far = scorer.score_samples(FeatureSet([[1.0], [9.0]], np.zeros((2, 2))))
         >>> bool(near > far)
         True
     """
@@ -43,6 +44,24 @@ class LogLikelihood(Scorer):
 
     def __init__(self, density):
         self.density = density
+
+    def __sklearn_clone__(self):
+        """A fitted density stays what it is; an unfitted one is cloned as scikit-learn does."""
+        return type(self)(self.density) if _is_fitted(self.density) else super().__sklearn_clone__()
+
+    def set_params(self, **params):
+        """Set parameters, as scikit-learn does; a fitted density's cannot be set any more.
+
+        Raises:
+            ValueError: a parameter of a density that is fitted already.
+        """
+        inner = [name for name in params if name.startswith("density__")]
+        if inner and _is_fitted(params.get("density", self.density)):
+            raise ValueError(
+                f"{inner[0]}: the density is fitted already, so that changing its parameters would "
+                "change nothing: give LogLikelihood an unfitted one"
+            )
+        return super().set_params(**params)
 
     def _fit(self, features, labels):
         if _is_fitted(self.density):
@@ -64,10 +83,10 @@ class LogLikelihood(Scorer):
         return {"density": None}  # the fitted one takes its place
 
     def _fitted(self):
-        if type(self.density_).__name__ not in densities.__all__:
+        own = [name for name in densities.__all__ if name not in ("Density", "NetworkDensity")]
+        if type(self.density_).__name__ not in own:
             raise TypeError(
-                f"a {type(self.density_).__name__} cannot be saved: "
-                f"take one of {', '.join(densities.__all__)}"
+                f"a {type(self.density_).__name__} cannot be saved: take one of {', '.join(own)}"
             )
         arrays, metadata = self.density_.pack()
         return arrays, {"density": metadata}
@@ -110,7 +129,7 @@ class ZhengHong(Scorer):
         >>> train = FeatureSet(features, np.zeros((100, 2)), np.repeat([0, 1], 50))
         >>> scorer = ZhengHong(n_components=1, device="cpu").fit(train)
         >>> same = np.full((2, 2), 5.0)  # the same features, once taken for each class
-        >>> wrong, right = scorer.score(FeatureSet(same, [[1.0, 0.0], [0.0, 1.0]]))
+        >>> wrong, right = scorer.score_samples(FeatureSet(same, [[1.0, 0.0], [0.0, 1.0]]))
         >>> bool(right > wrong + 50)  # nats
         True
     """

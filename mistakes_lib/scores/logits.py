@@ -26,7 +26,7 @@ class MaxSoftmax(Scorer):
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> batch = FeatureSet(np.zeros((2, 1)), [[0.0, 0.0], [0.0, np.log(3)]])
-        >>> MaxSoftmax().score(batch).round(6)
+        >>> MaxSoftmax().score_samples(batch).round(6)
         array([0.5 , 0.75])
     """
 
@@ -48,7 +48,7 @@ class MaxLogit(Scorer):
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
-        >>> MaxLogit().score(FeatureSet(np.zeros((1, 1)), [[1.0, 4.0]]))
+        >>> MaxLogit().score_samples(FeatureSet(np.zeros((1, 1)), [[1.0, 4.0]]))
         array([4.])
     """
 
@@ -73,7 +73,7 @@ class Energy(Scorer):
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
-        >>> Energy().score(FeatureSet(np.zeros((1, 1)), [[0.0, np.log(3)]])).round(6)
+        >>> Energy().score_samples(FeatureSet(np.zeros((1, 1)), [[0.0, np.log(3)]])).round(6)
         array([1.386294])
     """
 
@@ -116,7 +116,7 @@ class TemperatureScaling(Scorer):
         >>> from mistakes_lib.features.feature_set import FeatureSet
         >>> validation = FeatureSet(np.zeros((4, 1)), np.tile([9.0, 0.0], (4, 1)), [0, 0, 0, 1])
         >>> scorer = TemperatureScaling().fit(validation)  # right 3 times of 4
-        >>> scorer.score(validation).round(3)
+        >>> scorer.score_samples(validation).round(3)
         array([0.75, 0.75, 0.75, 0.75])
         >>> round(scorer.temperature_, 3)  # 9 / log 3
         8.192

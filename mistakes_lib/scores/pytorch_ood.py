@@ -46,7 +46,7 @@ class PytorchOODScorer(Scorer):
     Example:
         >>> from pytorch_ood.detector import MaxLogit
         >>> batch = FeatureSet(np.zeros((2, 1)), [[3.0, 0], [1, 0]])
-        >>> PytorchOODScorer(MaxLogit(None)).score(batch)
+        >>> PytorchOODScorer(MaxLogit(None)).score_samples(batch)
         array([3., 1.])
     """
 
@@ -171,7 +171,7 @@ class _FeaturesDetector:
     def predict_features(self, x):
         """Outlier scores, float64 (n,), of features (n, d)."""
         try:
-            scores = self.scorer.score(self._feature_set(x))
+            scores = self.scorer.score_samples(self._feature_set(x))
         except NotFittedError:
             raise _peer("api").RequiresFittingException() from None
         return torch.from_numpy(-scores).to(x.device)

@@ -51,7 +51,7 @@ class ViM(Scorer):
         >>> head = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0]])
         >>> scorer = ViM().fit(FeatureSet(features, features @ head.T))
         >>> same_logits = FeatureSet([[3.0, 0, 0, 0], [3, 0, 1, 0]], [[3.0, 0], [3, 0]])
-        >>> inside, outside = scorer.score(same_logits)
+        >>> inside, outside = scorer.score_samples(same_logits)
         >>> bool(inside > outside)
         True
     """

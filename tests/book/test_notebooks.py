@@ -5,14 +5,10 @@ import sys
 
 import nbformat
 import pytest
-from typer.testing import CliRunner
 
 from mistakes_lib.book.notebooks import execute_chapter, find_chapter, parameters_of
-from mistakes_lib.cli import app as cli
-
-
-def mistakes(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+from mistakes_lib.cli import book as commands
+from tests.helpers.commands import mistakes
 
 
 @pytest.fixture
@@ -111,9 +107,9 @@ def test_what_the_user_did_wrong_is_one_line(notebook, monkeypatch, arguments, c
 
 
 def test_book_hands_over_to_the_books_own_build(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(cli, "BOOK", tmp_path)
+    monkeypatch.setattr(commands, "BOOK", tmp_path)
     said = mistakes("book").stderr
-    assert "clone the repository" in said and "Traceback" not in said
+    assert f"no book in {tmp_path}" in said and "Traceback" not in said
     (tmp_path / "build.py").write_text(
         "import json, sys\nprint(json.dumps([sys.executable, *sys.argv[1:]]))\nsys.exit(3)"
     )

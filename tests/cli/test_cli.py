@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import sysconfig
 import termios
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from mistakes_lib.cli.app import app
 from mistakes_lib.runs import load_run
+from tests.helpers.commands import mistakes
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "mistakes"
 PARAMETERS = {
@@ -31,10 +33,6 @@ PARAMETERS = {
         "mixtures": [2],
     },
 }
-
-
-def mistakes(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -93,8 +91,24 @@ def test_quiet_prints_nothing_at_all(nursery, parameters):
     runs = parameters.parent / "runs"
     child = nursery.mistakes("run", parameters, "--quiet", "--device", "cpu", MISTAKES_RUNS=runs)
     assert (child.wait(), child.stdout, child.stderr) == (0, "", "")
-    assert nursery.said_importing == ""
     assert 0 <= load_run(runs / "digits" / "tiny" / "seed0").info["accuracy"]["test"] <= 1
+
+
+@pytest.mark.slow
+def test_importing_what_makes_a_run_says_nothing():
+    imports = "import torch._dynamo, mistakes_lib.runs.making, mistakes_lib.cli.app"
+    said = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_the_list_of_commands_loads_no_network_library():
+    """What `mistakes --help` costs beside Python is in benchmarks/results.md."""
+    check = (
+        "import sys; from mistakes_lib.cli.app import app; app(['--help'], standalone_mode=False)"
+    )
+    check += "; sys.exit(bool({'torch', 'sklearn', 'pandas', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
 
 
 def test_bars_are_for_a_terminal_and_lines_for_a_log(nursery, parameters):

@@ -5,11 +5,10 @@ from importlib import metadata
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from mistakes_lib.cli import doctor
-from mistakes_lib.cli.app import app
 from mistakes_lib.cli.doctor import examine
+from tests.helpers.commands import mistakes
 
 
 def find(name, **folders):
@@ -53,11 +52,18 @@ def test_a_torchvision_of_another_torch_is_a_problem(monkeypatch):
     assert "nms does not exist" in check.found and "together" in check.advice
 
 
-def test_images_are_listed_or_asked_for(tmp_path):
-    assert find("images", data=tmp_path / "nowhere").found == f"no folder {tmp_path / 'nowhere'}"
-    assert "MISTAKES_DATA" in find("images", data=tmp_path).advice
+def test_without_images_one_note_says_where_to_put_them(tmp_path):
+    check = find("images", data=tmp_path / "nowhere")
+    assert check.status == "note" and str(tmp_path / "nowhere") in check.found
+    assert "MISTAKES_DATA" in check.advice
+
+
+def test_each_set_is_listed_once_one_is_there(tmp_path):
     (tmp_path / "cifar-10-batches-py").mkdir()
-    assert find("images", data=tmp_path).found == f"{tmp_path}: cifar-10-batches-py"
+    broken = find("images of cifar10", data=tmp_path)
+    assert broken.status == "problem" and "unreadable" in broken.found and "mend" in broken.advice
+    missing = find("images of fashion_mnist", data=tmp_path)
+    assert missing.status == "note" and str(tmp_path / "fashion_mnist" / "test") in missing.found
 
 
 def test_a_full_disk_is_a_problem(monkeypatch, tmp_path):
@@ -73,7 +79,8 @@ def test_the_command_prints_each_check_and_its_exit_code_says_whether_all_is_wel
     monkeypatch, tmp_path, required, code
 ):
     monkeypatch.setattr(metadata, "requires", lambda _: [required])
-    result = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
+    result = mistakes("doctor", "--data", tmp_path)
     assert result.exit_code == code
-    assert f"note    images: {tmp_path} is empty\n        → " in result.stdout
+    said = f"note    images: none of the named data sets in {tmp_path}\n        → "
+    assert said in result.stdout
     assert ("problem numpy: " in result.stdout) == bool(code)

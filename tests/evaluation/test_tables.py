@@ -43,7 +43,7 @@ def scorers(splits):
 def test_the_papers_score_comes_first_and_every_score_is_fitted(scorers, splits):
     assert next(iter(scorers)) == "GMM-3"
     for scorer in scorers.values():
-        assert np.isfinite(scorer.score(splits["test"])).all()
+        assert np.isfinite(scorer.score_samples(splits["test"])).all()
 
 
 def test_each_scorer_learns_from_its_own_split(splits):
@@ -57,7 +57,7 @@ def test_each_scorer_learns_from_its_own_split(splits):
         for name, scorer in usual.items():
             if scorer.fits_on == unmoved:
                 np.testing.assert_array_equal(
-                    other[name].score(splits["test"]), scorer.score(splits["test"])
+                    other[name].score_samples(splits["test"]), scorer.score_samples(splits["test"])
                 )
 
 
@@ -80,7 +80,7 @@ def test_a_row_is_the_report_of_its_scores(scorers, splits):
     table = detection_table(pairs, confidence=0.9, random_state=1)
     assert list(table.index) == list(scorers)
     for name, scorer in scorers.items():
-        trusted, suspect = (scorer.score(splits[s]) for s in ("test", "far"))
+        trusted, suspect = (scorer.score_samples(splits[s]) for s in ("test", "far"))
         report = detection_report(trusted, suspect, confidence=0.9, random_state=1)
         assert table.AUROC[name] == report.auroc
         assert (table.low[name], table.high[name]) == report.auroc_ci
@@ -121,8 +121,12 @@ def test_what_needs_labels_sees_only_those_that_training_saw(splits):
     theirs = fit_scorers(other, validation, **options)
     every = fit_scorers(train, validation, options["density"])
     for name, scorer in ours.items():
-        np.testing.assert_array_equal(scorer.score(validation), theirs[name].score(validation))
-        same = np.array_equal(scorer.score(validation), every[name].score(validation))
+        np.testing.assert_array_equal(
+            scorer.score_samples(validation), theirs[name].score_samples(validation)
+        )
+        same = np.array_equal(
+            scorer.score_samples(validation), every[name].score_samples(validation)
+        )
         assert same is not scorer.needs_labels or scorer.fits_on == "validation"
 
 

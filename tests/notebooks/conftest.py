@@ -4,7 +4,10 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
-from book.build import ROOT, chapter_sources, find_browser, publish
+from book.building.places import ROOT
+from book.building.printing import find_browser
+from book.building.publishing import publish
+from book.building.sources import chapter_sources
 
 OFFLINE = (
     "--no-sandbox",

@@ -11,7 +11,8 @@ from urllib.parse import unquote
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from book.build import BUILD, ROOT, pages
+from book.building.places import BUILD, ROOT
+from book.building.publishing import pages
 
 WIDTHS = (1440, 768, 390)  # a screen, a tablet, a telephone
 SCHEMES = ("light", "dark")

@@ -5,21 +5,13 @@ import json
 import nbformat
 import pytest
 
-from book.build import (
-    BuildError,
-    as_text,
-    chapter_sources,
-    choose_parameters,
-    declared_parameters,
-    execute,
-    front_page_picture,
-    load_parameters,
-    merge_streams,
-    pages,
-    read_source,
-    write_ledger,
-    write_notebooks,
-)
+from book.building.executing import execute, merge_streams
+from book.building.ledger import front_page_picture, write_ledger
+from book.building.parameters import choose_parameters, declared_parameters
+from book.building.places import BuildError
+from book.building.publishing import pages
+from book.building.sources import as_text, chapter_sources, read_source, write_notebooks
+from mistakes_lib.book.notebooks import load_parameters
 
 SOURCE = """\
 # %% [markdown]

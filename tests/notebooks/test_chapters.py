@@ -9,28 +9,24 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from book.build import (
-    CHAPTERS,
-    NOTEBOOKS,
-    PARAMETERS,
-    ROOT,
+from book.building.executing import execute
+from book.building.parameters import choose_parameters, declared_parameters
+from book.building.places import CHAPTERS, NOTEBOOKS, ROOT
+from book.building.sources import (
     as_text,
     chapter_sources,
-    choose_parameters,
-    declared_parameters,
-    execute,
-    load_parameters,
     load_repository,
-    parameters_file,
     read_source,
     sweep_sources,
 )
 from mistakes_lib.book.claims import printed_evidence
+from mistakes_lib.book.notebooks import load_parameters
 from mistakes_lib.book.sweep import load_grid
 from mistakes_lib.evaluation.tables import auroc_table, score_pairs
 from mistakes_lib.runs import load_run, make_run
 from mistakes_lib.runs.experiment import load_experiments
 from mistakes_lib.scores import LogLikelihood
+from mistakes_lib.support.locations import PARAMETERS
 
 SOURCES = chapter_sources()
 
@@ -153,7 +149,7 @@ def test_published_parameters_are_the_chapters_defaults(declared):
 def quick_runs(tmp_path_factory):
     """A folder for the executed chapters, and the runs that they read, trained from scratch."""
     folder = tmp_path_factory.mktemp("quick")
-    for experiment in load_experiments(parameters_file("quick")):
+    for experiment in load_experiments("quick"):
         make_run(experiment, root=folder / "runs", progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MISTAKES_RUNS", str(folder / "runs"))

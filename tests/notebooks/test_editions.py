@@ -11,16 +11,10 @@ import pytest
 import yaml
 from pypdf import PdfReader
 
-from book.build import (
-    CHAPTERS,
-    ROOT,
-    chapter_sources,
-    find_browser,
-    load_repository,
-    pages,
-    publish_pdf,
-    read_source,
-)
+from book.building.places import CHAPTERS, ROOT
+from book.building.printing import find_browser
+from book.building.publishing import pages, publish_pdf
+from book.building.sources import chapter_sources, load_repository, read_source
 from book.extensions.editions import add_buttons, launch_links
 from mistakes_lib.runs import published_runs
 

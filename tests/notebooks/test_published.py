@@ -13,23 +13,16 @@ import nbformat
 import pytest
 
 import mistakes_lib
-from book.build import (
-    CHAPTERS,
-    COMMAND_LINE,
-    FRONT_PAGE,
-    NOTEBOOK_METADATA,
-    ROOT,
-    chapter_sources,
-    command_line_page,
-    front_page_picture,
-    ledger,
-    load_parameters,
-    load_repository,
-    pages,
-    read_source,
-)
+from book.building.ledger import FRONT_PAGE, front_page_picture, ledger
+from book.building.places import CHAPTERS, ROOT
+from book.building.publishing import pages
+from book.building.reference import COMMAND_LINE, command_line_page
+from book.building.sources import NOTEBOOK_METADATA, chapter_sources, load_repository, read_source
+from book.extensions.scorers import fill_in
 from mistakes_lib.book.claims import load_claims
+from mistakes_lib.book.notebooks import load_parameters
 from mistakes_lib.book.sweep import load_sweep
+from mistakes_lib.scores.registry import METHODS
 
 BOOK = ROOT / "book"
 SOURCES = chapter_sources()
@@ -122,8 +115,15 @@ def test_command_line_page_is_what_its_help_says():
 
 
 def test_reference_lists_every_public_name():
-    text = (BOOK / "reference" / "index.md").read_text(encoding="utf-8")
+    text = fill_in((BOOK / "reference" / "index.md").read_text(encoding="utf-8"))
     assert sorted(re.findall(r"^   (\w+)$", text, flags=re.MULTILINE)) == mistakes_lib.__all__
+
+
+def test_reference_tells_of_every_method():
+    page = fill_in((BOOK / "reference" / "scores.md").read_text(encoding="utf-8"))
+    assert "@methods" not in page
+    for method in METHODS:
+        assert re.search(rf"\| `{method.key}` \|.*`~mistakes_lib\.scores\.{method.kind}`", page)
 
 
 def test_every_chapter_that_a_claim_names_gives_evidence():

@@ -38,12 +38,12 @@ def report():
 def test_numbers_are_those_of_the_library(report):
     test, facts = SETS["test"], report.facts
     scorer = report.detector.scorer
-    scores = scorer.score(test)
+    scores = scorer.score_samples(test)
     pair = scores[test.correct], scores[~test.correct]
     mistakes, far = facts["verdicts"]
     expected = mann_whitney(*pair)
     assert (mistakes["auroc"], mistakes["log10_p"]) == (expected.auroc, expected.log10_p)
-    assert far["auroc"] == detection_report(scores, scorer.score(FAR), random_state=0).auroc
+    assert far["auroc"] == detection_report(scores, scorer.score_samples(FAR), random_state=0).auroc
     assert far["flagged_by_likelihood"] == "yes" and far["auroc"] > 0.95
     best = max(facts["methods"]["mistakes"], key=lambda row: row["AUROC"])
     assert (mistakes["best"], mistakes["best_auroc"]) == (best["method"], best["AUROC"])
@@ -82,7 +82,7 @@ def test_the_detector_does_what_the_report_says(report):
 def test_the_explorer_is_counted_out(report):
     test = SETS["test"]
     rows = report.facts["explorer"][report.rule]
-    scores = report.detector.scorer.score(test)
+    scores = report.detector.scorer.score_samples(test)
     for i in (0, 50, len(rows["threshold"]) - 1):
         flagged = scores < rows["threshold"][i]
         assert rows["flagged"][i] == flagged.mean()
@@ -94,7 +94,7 @@ def test_the_explorer_is_counted_out(report):
 
 
 def test_the_extremes_are_the_extremes(report):
-    scores = report.detector.scorer.score(SETS["test"])
+    scores = report.detector.scorer.score_samples(SETS["test"])
     least, most = (report.facts["extremes"][name] for name in ("least", "most"))
     assert [row["row"] for row in least] == np.argsort(scores)[:12].tolist()
     assert most[0]["score"] == scores.max()

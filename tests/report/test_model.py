@@ -10,14 +10,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
 
 from mistakes_lib.classifiers.loading import load_network
-from mistakes_lib.cli.app import app
 from mistakes_lib.data.files import split_files
 from mistakes_lib.detector import Detector
 from mistakes_lib.features.feature_set import extract_features
 from mistakes_lib.report.page import report_html
+from tests.helpers.commands import mistakes
 
 CLASSES = ("blue", "green", "red")  # sorted, as folders are
 EDGE = 8
@@ -29,10 +28,6 @@ def make(num_classes):
     return nn.Sequential(*body, nn.Linear(6, num_classes))
 """
 OPTIONS = ("--size", EDGE, "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "--components", 3)
-
-
-def mistakes(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def draw(rng, label):
@@ -106,7 +101,7 @@ def test_the_numbers_are_those_of_the_network_on_these_files(made, here):
     batch = extract_features(network.classifier, pixels, labels=test.labels, device="cpu")
     assert facts["inputs"]["accuracy"]["test"] == batch.accuracy
     assert 0.4 < batch.accuracy < 1
-    scores = Detector.load(out / "detector.safetensors").score(batch)
+    scores = Detector.load(out / "detector.safetensors").score_samples(batch)
     least = facts["extremes"]["least"][0]
     assert least["row"] == scores.argmin() and least["score"] == pytest.approx(scores.min())
     assert least["file"] == str(test.paths[scores.argmin()])

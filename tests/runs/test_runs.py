@@ -254,7 +254,7 @@ def test_the_pixel_cnn_draws_images_below_those_it_was_trained_on(run):
     train = load_dataset("digits", "train").images
     above, below = np.split(sheet, 2)
     drawn = PixelCNN.load(run.path / "density/pixel_cnn.safetensors")
-    drawn = drawn.set_params(random_state=0, device="cpu").sample(12)
+    drawn = drawn.set_params(random_state=0, device="cpu").sample(12)[0]
     for column in range(12):
         place = slice(None), slice(column * train.shape[3], (column + 1) * train.shape[3])
         assert np.array_equal(above[place], train[column].transpose(1, 2, 0))
@@ -304,7 +304,9 @@ def test_the_scorers_are_those_fitted_on_the_runs_features(run, n_components, se
     scorers = run.scorers(n_components, seed=seed)
     assert list(scorers) == list(expected)
     for name, scorer in scorers.items():
-        np.testing.assert_allclose(scorer.score(test), expected[name].score(test), rtol=1e-9)
+        np.testing.assert_allclose(
+            scorer.score_samples(test), expected[name].score_samples(test), rtol=1e-9
+        )
 
 
 def test_without_training_features_a_run_scores_by_what_it_holds(run, root):
@@ -313,7 +315,7 @@ def test_without_training_features_a_run_scores_by_what_it_holds(run, root):
     del scorers["Nearest neighbors"]
     assert list(bare.scorers(2)) == list(scorers)
     for name, scorer in bare.scorers(2).items():
-        np.testing.assert_array_equal(scorer.score(test), scorers[name].score(test))
+        np.testing.assert_array_equal(scorer.score_samples(test), scorers[name].score_samples(test))
     for options in ({"n_components": 3}, {"n_components": 2, "seed": 1}):
         with pytest.raises(FileNotFoundError, match="without its training features: it has mixtu"):
             bare.scorers(**options)
@@ -456,7 +458,9 @@ def test_it_may_go_without_training_features(run, tmp_path):
     assert not copy.has_training_features
     test = run.features("test")
     for name, scorer in copy.scorers(2).items():
-        np.testing.assert_array_equal(scorer.score(test), run.scorers(2)[name].score(test))
+        np.testing.assert_array_equal(
+            scorer.score_samples(test), run.scorers(2)[name].score_samples(test)
+        )
 
 
 def test_it_may_go_without_the_pixel_cnn_whose_word_stays(run, tmp_path):

@@ -77,7 +77,7 @@ LOGIT_DETECTORS = {
 @pytest.mark.parametrize("make", FEATURE_DETECTORS.values(), ids=FEATURE_DETECTORS)
 def test_a_detector_of_features_says_what_it_says_in_pytorch_ood(make):
     peer = make().fit_features(torch.tensor(TRAIN.features), torch.tensor(TRAIN.labels))
-    scores = PytorchOODScorer(make()).fit(TRAIN).score(TEST)
+    scores = PytorchOODScorer(make()).fit(TRAIN).score_samples(TEST)
     assert scores.dtype == np.float64 and scores.shape == (len(TEST),)
     np.testing.assert_array_equal(scores, -peer.predict_features(torch.tensor(TEST.features)))
 
@@ -85,7 +85,7 @@ def test_a_detector_of_features_says_what_it_says_in_pytorch_ood(make):
 @pytest.mark.parametrize("make", LOGIT_DETECTORS.values(), ids=LOGIT_DETECTORS)
 def test_a_detector_of_logits_says_what_it_says_in_pytorch_ood(make):
     peer = make().fit_logits(torch.tensor(TRAIN.logits), torch.tensor(TRAIN.labels))
-    scores = PytorchOODScorer(make()).fit(TRAIN).score(TEST)
+    scores = PytorchOODScorer(make()).fit(TRAIN).score_samples(TEST)
     expected = -peer.predict_logits(torch.tensor(TEST.logits)).detach().numpy()
     np.testing.assert_array_equal(scores, expected.astype(np.float64))
 
@@ -98,8 +98,8 @@ def test_theirs_agree_with_our_own():
         (EnergyBased(None), ours.Energy(), 1),
     ]
     for peer, own, factor in pairs:
-        theirs = PytorchOODScorer(peer).fit(TRAIN).score(TEST) * factor
-        np.testing.assert_allclose(theirs, own.fit(TRAIN).score(TEST), rtol=2e-3, atol=2e-3)
+        theirs = PytorchOODScorer(peer).fit(TRAIN).score_samples(TEST) * factor
+        np.testing.assert_allclose(theirs, own.fit(TRAIN).score_samples(TEST), rtol=2e-3, atol=2e-3)
 
 
 def test_it_is_a_scorer_like_any_other():
@@ -107,11 +107,11 @@ def test_it_is_a_scorer_like_any_other():
     scorer = PytorchOODScorer(peer)
     assert (scorer.reads, scorer.needs_labels) == (("features",), True)
     assert scorer.name == "KNN (pytorch-ood)"
-    scores = scorer.fit(TRAIN).score(TEST)
+    scores = scorer.fit(TRAIN).score_samples(TEST)
     assert not peer._is_fitted, "fit learns on a copy"
     with pytest.raises(NotFittedError, match=r"call fit\(train\) first"):
-        clone(scorer).score(TEST)
-    np.testing.assert_array_equal(clone(scorer).fit(TRAIN).score(TEST), scores)
+        clone(scorer).score_samples(TEST)
+    np.testing.assert_array_equal(clone(scorer).fit(TRAIN).score_samples(TEST), scores)
     detector = fit_detector(TRAIN, TEST, scorer=clone(scorer))
     assert detector.flag(FAR).mean() > 0.8 > 0.2 > detector.flag(TEST).mean()
     assert PytorchOODScorer(TemperatureScaling(None), fits_on="validation").reads == ("logits",)
@@ -126,7 +126,7 @@ def test_what_it_cannot_do_is_said(tmp_path):
     with pytest.raises(TypeError, match="cannot be saved"):
         OwnDetector(fitted, 0.0, "by hand").save(tmp_path / "detector")
     with pytest.raises(ValueError, match="fitted on 6 features"):
-        fitted.score(FeatureSet(TEST.features[:, :2], TEST.logits))
+        fitted.score_samples(FeatureSet(TEST.features[:, :2], TEST.logits))
 
 
 # --- ours as theirs ------------------------------------------------------------------------------
@@ -157,13 +157,13 @@ def test_a_benchmark_of_pytorch_ood_finds_what_our_report_finds(scorer):
     detector.fit(DataLoader(benchmark.train_set(), batch_size=50))
     (found,) = benchmark.evaluate([detector], loader_kwargs={"batch_size": 64})
     own = clone(scorer).fit(TRAIN)
-    report = detection_report(own.score(TEST), own.score(FAR), random_state=0)
+    report = detection_report(own.score_samples(TEST), own.score_samples(FAR), random_state=0)
     assert found["Detector"] == type(scorer).__name__
     assert found["AUROC"] == pytest.approx(report.auroc, abs=1e-6)
     assert found["FPR95TPR"] == pytest.approx(report.fpr95, abs=1e-6)
     scores = detector.predict(FAR_IMAGES[0])
     assert scores.dtype == torch.float64
-    np.testing.assert_allclose(scores, -own.score(FAR), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores, -own.score_samples(FAR), rtol=1e-4, atol=1e-4)
 
 
 def test_ours_and_theirs_get_the_same_metrics():
@@ -184,7 +184,7 @@ def test_outliers_among_the_training_rows_are_left_out():
     y = torch.tensor(np.concatenate([TRAIN.labels, np.full(len(FAR), -1)]))
     mixed = as_pytorch_ood(ours.Mahalanobis()).fit_features(x, y)
     scores = mixed.predict_features(torch.tensor(TEST.features))
-    np.testing.assert_array_equal(scores, -ours.Mahalanobis().fit(TRAIN).score(TEST))
+    np.testing.assert_array_equal(scores, -ours.Mahalanobis().fit(TRAIN).score_samples(TEST))
 
 
 def test_the_network_is_in_eval_mode():

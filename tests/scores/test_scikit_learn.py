@@ -12,37 +12,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mistakes_lib import (
+    Combined,
     DiagonalGMM,
-    Energy,
     FeatureSet,
     LogLikelihood,
-    Mahalanobis,
-    MaxLogit,
     MaxSoftmax,
     NearestNeighbors,
-    RelativeMahalanobis,
-    TemperatureScaling,
-    ViM,
-    ZhengHong,
 )
+from mistakes_lib.scores.registry import METHODS
 
-SCORERS = {
-    "likelihood": LogLikelihood(DiagonalGMM(2, random_state=0)),
-    "Zheng & Hong": ZhengHong(2, random_state=0),
-    "Mahalanobis": Mahalanobis(),
-    "relative": RelativeMahalanobis(),
-    "neighbors": NearestNeighbors(3),
-    "ViM": ViM(2),
-    "calibrated": TemperatureScaling(),
-    "softmax": MaxSoftmax(),
-    "logit": MaxLogit(),
-    "energy": Energy(),
-}
+SCORERS = {m.key: m.make(DiagonalGMM(4, random_state=0), num_classes=2) for m in METHODS}
 SIZES = [1, 2, 4]
-
-
-def mistake_auroc(scorer, batch, y=None):
-    return roc_auc_score(batch.correct, scorer.score(batch))
 
 
 @pytest.fixture(scope="module")
@@ -110,22 +90,27 @@ def test_a_search_finds_the_number_of_components_that_cross_validation_prefers()
 def test_a_likelihood_may_be_that_of_a_whole_pipeline(batch):
     density = make_pipeline(PCA(2), DiagonalGMM(2, random_state=0))
     expected = clone(density).fit(batch.features).score_samples(batch.features)
-    np.testing.assert_array_equal(LogLikelihood(density).fit(batch).score(batch), expected)
+    scorer = LogLikelihood(density).fit(batch)
+    np.testing.assert_array_equal(scorer.score_samples(batch), expected)
 
 
 # --- scorers -------------------------------------------------------------------------------------
+
+
+def auroc(scorer, batch):
+    return roc_auc_score(batch.correct, scorer.score_samples(batch))
 
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_a_scorer_works_cloned_in_a_pipeline_and_in_cross_validation(name, batch):
     scorer = SCORERS[name]
     assert clone(scorer).get_params().keys() == scorer.get_params().keys()
-    alone = clone(scorer).fit(batch).score(batch)
+    alone = clone(scorer).fit(batch).score_samples(batch)
     pipeline = make_pipeline(clone(scorer)).fit(batch)
-    np.testing.assert_array_equal(pipeline.score(batch), alone)
+    np.testing.assert_array_equal(pipeline.score_samples(batch), alone)
     folds = KFold(3)
-    found = cross_val_score(scorer, batch, cv=folds, scoring=mistake_auroc)
-    by_hand = [mistake_auroc(clone(scorer).fit(batch[a]), batch[b]) for a, b in folds.split(batch)]
+    found = cross_val_score(scorer, batch, cv=folds)
+    by_hand = [auroc(clone(scorer).fit(batch[a]), batch[b]) for a, b in folds.split(batch)]
     np.testing.assert_array_equal(found, by_hand)
 
 
@@ -137,16 +122,50 @@ def test_a_scorer_works_cloned_in_a_pipeline_and_in_cross_validation(name, batch
     ],
 )
 def test_a_search_over_a_scorer_chooses_by_its_mistakes(scorer, parameter, batch):
-    search = GridSearchCV(scorer, {parameter: SIZES}, cv=3, scoring=mistake_auroc).fit(batch)
+    search = GridSearchCV(scorer, {parameter: SIZES}, cv=3).fit(batch)
     by_hand = [
-        cross_val_score(
-            clone(scorer).set_params(**{parameter: k}), batch, cv=3, scoring=mistake_auroc
-        ).mean()
+        np.mean(
+            [
+                auroc(clone(scorer).set_params(**{parameter: k}).fit(batch[a]), batch[b])
+                for a, b in KFold(3).split(batch)
+            ]
+        )
         for k in SIZES
     ]
     np.testing.assert_allclose(search.cv_results_["mean_test_score"], by_hand)
     assert search.best_params_ == {parameter: SIZES[np.argmax(by_hand)]}
-    np.testing.assert_array_equal(search.score(batch), mistake_auroc(search.best_estimator_, batch))
+    assert search.score(batch) == auroc(search.best_estimator_, batch)
+
+
+def test_a_fitted_likelihood_stays_fitted_in_cross_validation(batch):
+    density = DiagonalGMM(2, random_state=0).fit(batch.features[:60])
+    scorer = LogLikelihood(density)
+    expected = [auroc(scorer, batch[b]) for _, b in KFold(3).split(batch)]
+    np.testing.assert_array_equal(cross_val_score(scorer, batch, cv=3), expected)
+    assert clone(scorer).density is density
+    with pytest.raises(ValueError, match="density__n_components: the density is fitted already"):
+        scorer.set_params(density__n_components=4)
+
+
+def test_a_search_over_combined_keeps_its_fitted_parts(batch):
+    parts = [
+        LogLikelihood(DiagonalGMM(2, random_state=0)).fit(batch[:60]),
+        MaxSoftmax().fit(batch),
+    ]
+    strengths = [0.01, 1.0, 100.0]
+    search = GridSearchCV(Combined(parts), {"C": strengths}, cv=3).fit(batch)
+    by_hand = [
+        np.mean(
+            [
+                auroc(Combined(parts, C=strength).fit(batch[a]), batch[b])
+                for a, b in KFold(3).split(batch)
+            ]
+        )
+        for strength in strengths
+    ]
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], by_hand)
+    assert search.best_params_ == {"C": strengths[np.argmax(by_hand)]}
+    assert search.best_estimator_.scorers == parts
 
 
 def test_a_feature_set_is_split_like_an_array(batch):

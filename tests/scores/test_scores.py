@@ -36,20 +36,11 @@ from mistakes_lib.scores import (
     ViM,
     ZhengHong,
 )
+from mistakes_lib.scores.registry import METHODS
 from mistakes_lib.scores.vim import _usual_dim
 
-SCORERS = [
-    LogLikelihood(DiagonalGMM(2, random_state=0)),
-    MaxSoftmax(),
-    MaxLogit(),
-    Energy(),
-    TemperatureScaling(),
-    Mahalanobis(),
-    RelativeMahalanobis(),
-    NearestNeighbors(k=10),
-    ZhengHong(2, random_state=0),
-    ViM(),
-]
+# The law for all scorers holds for whatever the registry lists.
+SCORERS = [method.make(DiagonalGMM(6, random_state=0), num_classes=3) for method in METHODS]
 LEARNERS = [scorer for scorer in SCORERS if not isinstance(scorer, MaxSoftmax | MaxLogit | Energy)]
 LABEL_LEARNERS = [scorer for scorer in SCORERS if scorer.needs_labels]
 
@@ -95,12 +86,30 @@ def with_logits(logits, labels=None):
 def test_every_scorer_gives_float64_scores_row_by_row(scorer):
     train, batch = blobs(), blobs(40, seed=1)
     scorer = clone(scorer).fit(train)
-    scores = scorer.score(batch)
+    scores = scorer.score_samples(batch)
     assert scores.shape == (40,)
     assert scores.dtype == np.float64
-    np.testing.assert_allclose(scorer.score(batch[7:9]), scores[7:9], rtol=1e-6)
+    np.testing.assert_allclose(scorer.score_samples(batch[7:9]), scores[7:9], rtol=1e-6)
     unlabelled = FeatureSet(batch.features, batch.logits)
-    np.testing.assert_array_equal(scorer.score(unlabelled), scores)
+    np.testing.assert_array_equal(scorer.score_samples(unlabelled), scores)
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_the_score_of_every_scorer_is_its_auroc_for_mistakes(scorer):
+    batch = blobs(80, seed=1)
+    scorer = clone(scorer).fit(blobs())
+    right, wrong = (scorer.score_samples(batch)[rows] for rows in (batch.correct, ~batch.correct))
+    pairs = np.sign(right[:, None] - wrong[None, :])  # each right input against each wrong one
+    assert scorer.score(batch) == pytest.approx((pairs + 1).mean() / 2)
+
+
+def test_a_score_needs_labels_and_both_kinds_of_predictions():
+    batch = blobs(80, seed=1)
+    with pytest.raises(ValueError, match="needs labels; score_samples scores each input without"):
+        MaxLogit().score(FeatureSet(batch.features, batch.logits))
+    for rows, kind in ((batch.correct, "right"), (~batch.correct, "wrong")):
+        with pytest.raises(ValueError, match=f"predictions are {kind}: their AUROC needs both"):
+            MaxLogit().score(batch[rows])
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
@@ -110,7 +119,7 @@ def test_every_scorer_trusts_what_is_clearly_right_more(scorer):
     centre = train.features[train.labels == 0].mean(axis=0)
     sharp, flat = [20.0, 0.0, 0.0], [-20.0, -20.0, -20.0]
     pair = FeatureSet(np.stack([centre, centre + 1e3]), np.array([sharp, flat]))
-    near, far = clone(scorer).fit(train).score(pair)
+    near, far = clone(scorer).fit(train).score_samples(pair)
     assert near > far
 
 
@@ -120,8 +129,8 @@ def test_class_agnostic_scorers_ignore_labels_and_logits(scorer):
     shuffled = np.random.default_rng(0).permutation(train.labels)
     relabelled = FeatureSet(train.features, under_another_head(train).logits, shuffled)
     same = np.allclose(
-        clone(scorer).fit(train).score(batch),
-        clone(scorer).fit(relabelled).score(under_another_head(batch)),
+        clone(scorer).fit(train).score_samples(batch),
+        clone(scorer).fit(relabelled).score_samples(under_another_head(batch)),
         rtol=1e-6,
     )
     assert same == scorer.class_agnostic
@@ -142,11 +151,11 @@ def test_another_number_of_columns_is_refused(scorer):
     others = {"features": blobs(9, d=4, c=3), "logits": blobs(9, d=5, c=4)}
     for part in scorer.reads:
         with pytest.raises(ValueError, match=rf"was fitted on \d {part}"):
-            fitted.score(others[part])
+            fitted.score_samples(others[part])
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
-@pytest.mark.parametrize("method", ["fit", "score"])
+@pytest.mark.parametrize("method", ["fit", "score_samples", "score"])
 def test_a_bare_array_is_refused(scorer, method):
     with pytest.raises(TypeError, match="expects a FeatureSet, got ndarray"):
         getattr(clone(scorer), method)(np.zeros((3, 5)))
@@ -155,7 +164,7 @@ def test_a_bare_array_is_refused(scorer, method):
 @pytest.mark.parametrize("scorer", LEARNERS, ids=by_name)
 def test_scoring_before_fitting_is_refused(scorer):
     with pytest.raises(NotFittedError, match=r"not fitted yet: call fit\((train|validation)\)"):
-        clone(scorer).score(blobs(9))
+        clone(scorer).score_samples(blobs(9))
 
 
 @pytest.mark.parametrize("scorer", LABEL_LEARNERS, ids=by_name)
@@ -167,7 +176,7 @@ def test_missing_labels_are_refused(scorer):
 
 def test_scorer_alone_scores_nothing():
     with pytest.raises(NotImplementedError):
-        Scorer().score(blobs(9))
+        Scorer().score_samples(blobs(9))
 
 
 # Several scores together
@@ -177,10 +186,12 @@ def test_combined_is_scikit_learns_regression_on_standardised_scores():
     batch, other = blobs(), blobs(60, seed=1)
     parts = [Mahalanobis().fit(batch), MaxSoftmax().fit(batch)]
     combined = Combined(parts, C=0.5).fit(batch)
-    columns, others = (np.stack([p.score(b) for p in parts], axis=1) for b in (batch, other))
+    columns, others = (
+        np.stack([p.score_samples(b) for p in parts], axis=1) for b in (batch, other)
+    )
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.5))
     reference.fit(columns, batch.correct)
-    np.testing.assert_allclose(combined.score(other), reference.decision_function(others))
+    np.testing.assert_allclose(combined.score_samples(other), reference.decision_function(others))
 
 
 def test_combined_learns_from_which_predictions_are_right_only():
@@ -188,7 +199,7 @@ def test_combined_learns_from_which_predictions_are_right_only():
     wrong_labels = np.where(batch.correct, batch.labels, (batch.predictions + 1) % 3)
     other = FeatureSet(batch.features, batch.logits, wrong_labels)
     parts = [MaxSoftmax().fit(batch), MaxLogit().fit(batch)]
-    first, second = (Combined(parts).fit(b).score(batch) for b in (batch, other))
+    first, second = (Combined(parts).fit(b).score_samples(batch) for b in (batch, other))
     np.testing.assert_array_equal(first, second)
 
 
@@ -198,7 +209,7 @@ def test_combined_is_saved_with_its_parts(tmp_path):
     combined = Combined(parts).fit(batch)
     combined.save(tmp_path / "combined")
     loaded = Scorer.load(tmp_path / "combined")
-    np.testing.assert_array_equal(loaded.score(other), combined.score(other))
+    np.testing.assert_array_equal(loaded.score_samples(other), combined.score_samples(other))
 
 
 def test_combined_needs_parts_and_both_kinds_of_predictions():
@@ -208,7 +219,7 @@ def test_combined_needs_parts_and_both_kinds_of_predictions():
     with pytest.raises(ValueError, match="predictions are right: Combined learns from both"):
         Combined([MaxLogit()]).fit(batch[batch.correct])
     with pytest.raises(NotFittedError, match="not fitted"):
-        Combined([MaxLogit()]).score(batch)
+        Combined([MaxLogit()]).score_samples(batch)
 
 
 # Files
@@ -220,11 +231,31 @@ def test_a_saved_scorer_scores_bit_for_bit_alike(scorer, tmp_path):
     fitted.save(tmp_path / "own")
     loaded = type(scorer).load(tmp_path / "own")
     assert type(loaded) is type(scorer)
-    np.testing.assert_array_equal(loaded.score(batch), fitted.score(batch))
+    np.testing.assert_array_equal(loaded.score_samples(batch), fitted.score_samples(batch))
     with pytest.raises(ValueError, match="was fitted on"):
-        loaded.score(FeatureSet(np.zeros((2, 9)), np.zeros((2, 9))))
+        loaded.score_samples(FeatureSet(np.zeros((2, 9)), np.zeros((2, 9))))
     Scorer.load(tmp_path / "own").save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "own").read_bytes()
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
+def test_a_file_gives_back_the_librarys_class_whatever_others_are_called(scorer, tmp_path):
+    fitted, batch = clone(scorer).fit(blobs()), blobs(50, seed=1)
+    fitted.save(tmp_path / "scorer")
+    namesake = type(
+        type(scorer).__name__, (Scorer,), {"_score": lambda self, *parts: parts[0][:, 0]}
+    )
+    loaded = Scorer.load(tmp_path / "scorer")
+    assert type(loaded) is type(scorer) is not namesake
+    np.testing.assert_array_equal(loaded.score_samples(batch), fitted.score_samples(batch))
+
+
+def test_a_scorer_of_ones_own_is_loaded_by_its_name(tmp_path):
+    class OfMyOwn(MaxLogit):
+        pass
+
+    OfMyOwn().fit(blobs()).save(tmp_path / "scorer")
+    assert type(Scorer.load(tmp_path / "scorer")) is OfMyOwn
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
@@ -267,12 +298,12 @@ def test_logit_scores_equal_their_closed_forms(logits):
     batch = with_logits(logits)
     exact = logits.astype(np.float64)
     np.testing.assert_allclose(
-        MaxSoftmax().score(batch), softmax(exact, axis=1).max(axis=1), rtol=1e-12
+        MaxSoftmax().score_samples(batch), softmax(exact, axis=1).max(axis=1), rtol=1e-12
     )
-    np.testing.assert_array_equal(MaxLogit().score(batch), exact.max(axis=1))
-    np.testing.assert_allclose(Energy().score(batch), logsumexp(exact, axis=1), atol=1e-12)
+    np.testing.assert_array_equal(MaxLogit().score_samples(batch), exact.max(axis=1))
+    np.testing.assert_allclose(Energy().score_samples(batch), logsumexp(exact, axis=1), atol=1e-12)
     np.testing.assert_allclose(
-        Energy(temperature=7.0).score(batch), 7 * logsumexp(exact / 7, axis=1), atol=1e-11
+        Energy(temperature=7.0).score_samples(batch), 7 * logsumexp(exact / 7, axis=1), atol=1e-11
     )
 
 
@@ -283,23 +314,25 @@ def test_logit_scores_equal_their_closed_forms(logits):
 @settings(deadline=None)
 def test_a_shift_moves_energy_and_max_logit_but_not_max_softmax(logits, shift):
     batch, shifted = with_logits(logits), with_logits(logits + np.float32(shift))
-    np.testing.assert_allclose(MaxSoftmax().score(shifted), MaxSoftmax().score(batch), rtol=1e-9)
+    np.testing.assert_allclose(
+        MaxSoftmax().score_samples(shifted), MaxSoftmax().score_samples(batch), rtol=1e-9
+    )
     for scorer in (MaxLogit(), Energy()):
         np.testing.assert_allclose(
-            scorer.score(shifted), scorer.score(batch) + shift, rtol=1e-9, atol=1e-9
+            scorer.score_samples(shifted), scorer.score_samples(batch) + shift, rtol=1e-9, atol=1e-9
         )
 
 
 def test_logit_scores_do_not_overflow():
     batch = with_logits([[3e38, -3e38], [1e4, 1e4]])
-    np.testing.assert_allclose(MaxSoftmax().score(batch), [1.0, 0.5])
-    np.testing.assert_allclose(Energy().score(batch), [3e38, 1e4 + np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(MaxSoftmax().score_samples(batch), [1.0, 0.5])
+    np.testing.assert_allclose(Energy().score_samples(batch), [3e38, 1e4 + np.log(2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan])
 def test_energy_needs_a_positive_temperature(temperature):
     with pytest.raises(ValueError, match="temperature must be a number above 0"):
-        Energy(temperature).score(with_logits([[0.0, 1.0]]))
+        Energy(temperature).score_samples(with_logits([[0.0, 1.0]]))
 
 
 # Temperature scaling
@@ -325,7 +358,7 @@ def test_temperature_scaling_lowers_the_nll_and_keeps_predictions(logits, labels
     rows = np.arange(len(batch))
     np.testing.assert_array_equal(probabilities[rows, batch.predictions], probabilities.max(axis=1))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
-    np.testing.assert_allclose(scorer.score(batch), probabilities.max(axis=1))
+    np.testing.assert_allclose(scorer.score_samples(batch), probabilities.max(axis=1))
 
 
 def test_temperature_scaling_keeps_every_prediction_of_an_overconfident_network():
@@ -356,7 +389,7 @@ def test_temperature_scaling_is_finite_where_every_prediction_is_right():
     validation = with_logits(np.eye(3) * 5, [0, 1, 2])
     scorer = TemperatureScaling().fit(validation)
     assert 0 < scorer.temperature_ < 1
-    assert np.isfinite(scorer.score(validation)).all()
+    assert np.isfinite(scorer.score_samples(validation)).all()
 
 
 def test_temperature_scaling_warns_when_it_stops_early():
@@ -387,7 +420,7 @@ def test_log_likelihood_fits_a_clone_of_an_unfitted_density():
     with pytest.raises(NotFittedError):
         check_is_fitted(density)  # the caller's object is left alone
     expected = clone(density).fit(train.features).score_samples(batch.features)
-    np.testing.assert_allclose(scorer.score(batch), expected)
+    np.testing.assert_allclose(scorer.score_samples(batch), expected)
 
 
 def test_log_likelihood_of_one_gaussian_equals_scipy():
@@ -395,15 +428,15 @@ def test_log_likelihood_of_one_gaussian_equals_scipy():
     features = train.features.astype(np.float64)
     peer = multivariate_normal(features.mean(axis=0), np.diag(features.var(axis=0)))
     scorer = LogLikelihood(DiagonalGMM(1)).fit(train)
-    np.testing.assert_allclose(scorer.score(batch), peer.logpdf(batch.features), rtol=1e-4)
+    np.testing.assert_allclose(scorer.score_samples(batch), peer.logpdf(batch.features), rtol=1e-4)
 
 
 def test_log_likelihood_uses_a_fitted_density_as_it_is():
     train, batch = blobs(), blobs(40, seed=1)
     density = GaussianMixture(1).fit(blobs(seed=2).features)
     expected = density.score_samples(batch.features)
-    np.testing.assert_array_equal(LogLikelihood(density).score(batch), expected)
-    np.testing.assert_array_equal(LogLikelihood(density).fit(train).score(batch), expected)
+    np.testing.assert_array_equal(LogLikelihood(density).score_samples(batch), expected)
+    np.testing.assert_array_equal(LogLikelihood(density).fit(train).score_samples(batch), expected)
 
 
 def test_log_likelihood_refuses_a_density_of_other_features():
@@ -430,7 +463,7 @@ def test_mahalanobis_equals_pytorch_ood():
     # The peer's score is half the squared distance, higher = more of an outlier, and its Σ is not
     # divided by n (plus a ridge of 1e-6, far below the scatter here).
     expected = -2 * len(train) * peer_outlier_scores(PeerMahalanobis(None), train, batch)
-    np.testing.assert_allclose(Mahalanobis().fit(train).score(batch), expected, rtol=1e-7)
+    np.testing.assert_allclose(Mahalanobis().fit(train).score_samples(batch), expected, rtol=1e-7)
 
 
 def naive_mahalanobis(train, batch):
@@ -452,7 +485,7 @@ def naive_mahalanobis(train, batch):
 def test_mahalanobis_equals_a_naive_loop(seed, d, c):
     train, batch = blobs(60, d, c, seed), blobs(20, d, c, seed + 1)
     np.testing.assert_allclose(
-        Mahalanobis().fit(train).score(batch), naive_mahalanobis(train, batch), rtol=1e-6
+        Mahalanobis().fit(train).score_samples(batch), naive_mahalanobis(train, batch), rtol=1e-6
     )
 
 
@@ -470,7 +503,7 @@ def test_mahalanobis_is_safe_for_features_that_depend_on_each_other():
     scorer = Mahalanobis().fit(embed(train))
     assert scorer.whitening_.shape == (9, 3)
     np.testing.assert_allclose(
-        scorer.score(embed(batch)), Mahalanobis().fit(train).score(batch), rtol=1e-4
+        scorer.score_samples(embed(batch)), Mahalanobis().fit(train).score_samples(batch), rtol=1e-4
     )
 
 
@@ -480,8 +513,8 @@ def test_mahalanobis_keeps_small_but_real_directions():
     scale = np.array([1.0, 1e-3])
     rescaled = [FeatureSet(s.features * scale, s.logits, s.labels) for s in (train, batch)]
     np.testing.assert_allclose(
-        Mahalanobis().fit(rescaled[0]).score(rescaled[1]),
-        Mahalanobis().fit(train).score(batch),
+        Mahalanobis().fit(rescaled[0]).score_samples(rescaled[1]),
+        Mahalanobis().fit(train).score_samples(batch),
         rtol=1e-4,
     )
 
@@ -491,7 +524,9 @@ def test_mahalanobis_leaves_out_a_class_without_training_inputs():
     seen = train[train.labels != 1]
     scorer = Mahalanobis().fit(seen)
     np.testing.assert_array_equal(scorer.classes_, [0, 2])
-    np.testing.assert_allclose(scorer.score(batch), naive_mahalanobis(seen, batch), rtol=1e-6)
+    np.testing.assert_allclose(
+        scorer.score_samples(batch), naive_mahalanobis(seen, batch), rtol=1e-6
+    )
 
 
 def test_mahalanobis_refuses_features_without_spread():
@@ -513,7 +548,7 @@ def test_relative_mahalanobis_equals_pytorch_ood():
     # The peer's score is the relative distance, higher = more of an outlier; neither of its
     # covariances is divided by n.
     expected = -len(train) * peer_outlier_scores(RMD(None), train, batch)
-    scores = RelativeMahalanobis().fit(train).score(batch)
+    scores = RelativeMahalanobis().fit(train).score_samples(batch)
     np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-5)
 
 
@@ -526,7 +561,7 @@ def test_relative_mahalanobis_is_the_log_ratio_of_two_gaussians():
     background = multivariate_normal(features.mean(axis=0), np.cov(features.T, bias=True))
     classes = np.stack([multivariate_normal(m, within).logpdf(batch.features) for m in means])
     ratio = 2 * (classes.max(axis=0) - background.logpdf(batch.features))
-    scores = RelativeMahalanobis().fit(train).score(batch)
+    scores = RelativeMahalanobis().fit(train).score_samples(batch)
     np.testing.assert_allclose(scores - scores[0], ratio - ratio[0], rtol=1e-6, atol=1e-6)
 
 
@@ -537,7 +572,9 @@ def test_relative_mahalanobis_ignores_a_direction_that_tells_no_classes_apart():
     features = np.hstack([train.features, noise])
     scorer = RelativeMahalanobis().fit(FeatureSet(features, train.logits, train.labels))
     moved = features[:50] + np.array([0, 0, 0, 3.0])
-    scores, moved = (scorer.score(FeatureSet(f, train.logits[:50])) for f in (features[:50], moved))
+    scores, moved = (
+        scorer.score_samples(FeatureSet(f, train.logits[:50])) for f in (features[:50], moved)
+    )
     assert np.abs(moved - scores).max() < 0.3  # the Mahalanobis distance grows by 9 and more
 
 
@@ -556,23 +593,25 @@ def test_nearest_neighbors_equals_brute_force(seed, d, k):
     distances = np.linalg.norm(unit[:, None] - unit_train, axis=2)
     expected = -np.sort(distances, axis=1)[:, k - 1]
     np.testing.assert_allclose(
-        NearestNeighbors(k).fit(train).score(batch), expected, rtol=1e-6, atol=1e-7
+        NearestNeighbors(k).fit(train).score_samples(batch), expected, rtol=1e-6, atol=1e-7
     )
 
 
 def test_nearest_neighbors_equals_pytorch_ood():
     train, batch = blobs(), blobs(200, seed=1)
     expected = -peer_outlier_scores(KNN(None, k=50), train, batch)
-    np.testing.assert_allclose(NearestNeighbors().fit(train).score(batch), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        NearestNeighbors().fit(train).score_samples(batch), expected, rtol=1e-6
+    )
 
 
 def test_nearest_neighbors_sees_the_direction_of_features_only():
     train, batch = blobs(), blobs(40, seed=1)
     longer = FeatureSet(batch.features * 7, batch.logits)
     scorer = NearestNeighbors().fit(train)
-    np.testing.assert_allclose(scorer.score(longer), scorer.score(batch), rtol=1e-5)
+    np.testing.assert_allclose(scorer.score_samples(longer), scorer.score_samples(batch), rtol=1e-5)
     nothing = FeatureSet(np.zeros((1, 5)), np.zeros((1, 3)))  # no direction: all lie at distance 1
-    np.testing.assert_allclose(scorer.score(nothing), [-1.0])
+    np.testing.assert_allclose(scorer.score_samples(nothing), [-1.0])
 
 
 @pytest.mark.parametrize(
@@ -595,7 +634,7 @@ def test_zheng_hong_with_one_component_equals_scipy():
         members = features[train.labels == c]
         peer = multivariate_normal(members.mean(axis=0), np.diag(members.var(axis=0)))
         expected[i] = peer.logpdf(row)
-    np.testing.assert_allclose(ZhengHong(1).fit(train).score(batch), expected, rtol=1e-4)
+    np.testing.assert_allclose(ZhengHong(1).fit(train).score_samples(batch), expected, rtol=1e-4)
 
 
 def test_zheng_hong_equals_scikit_learns_mixture_of_each_class():
@@ -606,7 +645,7 @@ def test_zheng_hong_equals_scikit_learns_mixture_of_each_class():
     features = centres[labels, clusters] + rng.normal(size=(400, 5))
     data = FeatureSet(features, np.eye(2)[labels], labels)
     train, batch = data[:300], data[300:]
-    scores = ZhengHong(3, random_state=0).fit(train).score(batch)
+    scores = ZhengHong(3, random_state=0).fit(train).score_samples(batch)
     for c in range(2):
         peer = GaussianMixture(3, covariance_type="diag", n_init=5, random_state=0)
         peer.fit(train.features[train.labels == c].astype(np.float64))
@@ -622,7 +661,7 @@ def test_zheng_hong_asks_the_class_that_is_predicted():
     for c in range(3):
         said = FeatureSet(features, np.tile(np.eye(3)[c], (9, 1)), train.labels[:9])
         expected = scorer.mixtures_[c].score_samples(features)
-        np.testing.assert_array_equal(scorer.score(said), expected)
+        np.testing.assert_array_equal(scorer.score_samples(said), expected)
 
 
 def test_zheng_hong_gives_small_classes_fewer_components():
@@ -631,7 +670,7 @@ def test_zheng_hong_gives_small_classes_fewer_components():
     kept = train[np.concatenate([few, np.flatnonzero(train.labels != 1)])]
     scorer = ZhengHong(10, random_state=0).fit(kept)
     assert [len(m.weights_) for m in scorer.mixtures_] == [10, 4, 10]
-    assert np.isfinite(scorer.score(train)).all()
+    assert np.isfinite(scorer.score_samples(train)).all()
 
 
 @pytest.mark.parametrize("left", [0, 1])
@@ -672,7 +711,7 @@ def test_vim_equals_pytorch_ood(dim):
     expected = -peer.predict_features(torch.tensor(batch.features)).numpy()  # float32 throughout
     scorer = ViM(dim).fit(train)
     np.testing.assert_allclose(scorer.alpha_, peer.alpha, rtol=1e-3)
-    np.testing.assert_allclose(scorer.score(batch), expected, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(scorer.score_samples(batch), expected, rtol=1e-3, atol=2e-3)
 
 
 def test_vim_finds_the_head_in_features_and_logits():
@@ -685,12 +724,12 @@ def test_vim_adds_a_virtual_class_to_the_softmax():
     _, _, train, batch = linear_head()
     scorer = ViM().fit(train)
     energy = logsumexp(batch.logits.astype(np.float64), axis=1)
-    virtual_logit = energy - scorer.score(batch)
+    virtual_logit = energy - scorer.score_samples(batch)
     assert (virtual_logit >= 0).all()
     logits = np.column_stack([virtual_logit, batch.logits])
     probability = softmax(logits, axis=1)[:, 0]
-    np.testing.assert_array_equal(np.argsort(-probability), np.argsort(scorer.score(batch)))
-    fitted = logsumexp(train.logits.astype(np.float64), axis=1) - scorer.score(train)
+    np.testing.assert_array_equal(np.argsort(-probability), np.argsort(scorer.score_samples(batch)))
+    fitted = logsumexp(train.logits.astype(np.float64), axis=1) - scorer.score_samples(train)
     assert fitted.mean() == pytest.approx(train.logits.max(axis=1).mean(), rel=1e-5)
 
 
@@ -707,8 +746,8 @@ def test_vim_is_safe_for_dead_features():
         features = np.insert(batch.features, [0, 5, 5, 12], 0, axis=1)
         return FeatureSet(features, batch.logits, batch.labels)
 
-    scores = ViM(6).fit(with_dead(train)).score(with_dead(batch))
-    np.testing.assert_allclose(scores, ViM(6).fit(train).score(batch), rtol=1e-4, atol=1e-4)
+    scores = ViM(6).fit(with_dead(train)).score_samples(with_dead(batch))
+    np.testing.assert_allclose(scores, ViM(6).fit(train).score_samples(batch), rtol=1e-4, atol=1e-4)
 
 
 def test_vim_refuses_what_it_cannot_use():

@@ -337,7 +337,7 @@ class DiagonalGMM(Density):
             if abs(change) < self.tol:
                 converged = True
                 break
-        return Run(mixture, bounds, change, converged)
+        return Attempt(mixture, bounds, change, converged)
 
     def _set_mixture(self, mixture, centre):
         self.weights_ = mixture.weights.cpu().numpy()
@@ -388,7 +388,7 @@ def _nearest_statistics(seeds, k, device):
 
 
 @dataclass(frozen=True)
-class Run:
+class Attempt:
     """What EM reached from one start."""
 
     mixture: Mixture

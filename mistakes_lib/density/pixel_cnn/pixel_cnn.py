@@ -78,7 +78,7 @@ class PixelCNN(Density):
         >>> images = np.random.default_rng(0).integers(256, size=(8, 3, 4, 4), dtype=np.uint8)
         >>> small = {"n_filters": 4, "n_resnets": 1, "n_mixtures": 2, "n_scales": 1, "epochs": 1}
         >>> pixels = PixelCNN(**small, device="cpu", random_state=0).fit(images)
-        >>> pixels.score_samples(images).shape, pixels.sample(2).shape
+        >>> pixels.score_samples(images).shape, pixels.sample(2)[0].shape
         ((8,), (2, 3, 4, 4))
     """
 
@@ -161,7 +161,7 @@ class PixelCNN(Density):
         """Draw images pixel by pixel: one pass through the network for each pixel.
 
         Returns:
-            uint8 (n_samples, 3, h, w).
+            tuple: images, uint8 (n_samples, 3, h, w), and None where a mixture has its components.
         """
         network, device = self._network()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -172,7 +172,7 @@ class PixelCNN(Density):
                 for column in range(width):
                     pixel = (..., slice(row, row + 1), slice(column, column + 1))
                     images[pixel] = sample_pixels(network(images)[pixel])
-        return ((images + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+        return ((images + 1) * 127.5).round().to(torch.uint8).cpu().numpy(), None
 
     def _fitted(self):
         arrays = {name: tensor.numpy() for name, tensor in self.network_.state_dict().items()}

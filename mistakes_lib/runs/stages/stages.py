@@ -330,7 +330,7 @@ class Stages:
         def compute(path):
             density = PixelCNN.load(self.folder / PIXEL_CNN)
             density.set_params(device=self.device, random_state=own.seed)
-            rows = train_set.images[:DRAWN], density.sample(DRAWN)
+            rows = train_set.images[:DRAWN], density.sample(DRAWN)[0]
             sheet = np.concatenate([np.concatenate([*images], axis=2) for images in rows], axis=1)
             _save_png(path, sheet.transpose(1, 2, 0))
             return {}

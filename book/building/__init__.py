@@ -1,0 +1,1 @@
+"""How the book is built: sources, executing, ledger, reference, publishing, printing."""

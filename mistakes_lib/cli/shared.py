@@ -1,0 +1,41 @@
+"""What the commands share: their common options, and errors in one line."""
+
+import errno
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Data", "Debug", "Device", "Quiet", "Runs", "clear_errors"]
+
+Runs = Annotated[
+    Path | None, typer.Option(help="Folder of runs. [default: $MISTAKES_RUNS or ./runs]")
+]
+Data = Annotated[Path | None, typer.Option(help="Folder of images. [default: $MISTAKES_DATA]")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+NO_SPACE = "; free some space and give the same command again: what is whole is kept"
+NO_ACCESS = "; choose a folder that you may write to"
+WHAT_TO_DO = {
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EROFS: NO_ACCESS,
+    errno.EACCES: NO_ACCESS,
+    errno.EPERM: NO_ACCESS,
+}
+
+
+@contextmanager
+def clear_errors(debug):
+    """What a user did wrong ends in one line and exit code 1, not in a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        if debug:
+            raise
+        advice = WHAT_TO_DO.get(getattr(error, "errno", None), "")
+        typer.secho(f"error: {error}{advice}", fg="red", err=True)
+        raise typer.Exit(1) from None
