@@ -227,11 +227,11 @@ def _detector(scores, correct, threshold, rule):
 
 def _calibration(temperature, test):
     probabilities = temperature.calibrated_probabilities(test)
-    bins = reliability_bins(probabilities, test.labels)
+    bins = reliability_bins(labels=test.labels, probabilities=probabilities)
     return {
         "temperature": temperature.temperature_,
         "ece_before": expected_calibration_error(test.logits, test.labels),
-        "ece_after": expected_calibration_error(probabilities, test.labels),
+        "ece_after": expected_calibration_error(labels=test.labels, probabilities=probabilities),
         "counts": bins.counts.tolist(),
         "confidence": [None if np.isnan(v) else float(v) for v in bins.confidence],
         "accuracy": [None if np.isnan(v) else float(v) for v in bins.accuracy],
