@@ -191,7 +191,7 @@ def list_unlabelled(folder):
     )
 
 
-def split_files(folder, classes=None, *, seed=SPLIT_SEED):
+def split_files(folder, classes=None, *, seed=SPLIT_SEED, validation_from_test=False):
     """Divide a folder of images into training, validation and test files.
 
     Subfolders ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) and ``test``, in any case,
@@ -204,6 +204,8 @@ def split_files(folder, classes=None, *, seed=SPLIT_SEED):
         classes: class names in the order of the network's outputs; by default the names of the
             subfolders, sorted.
         seed: of the division.
+        validation_from_test: let half of the test images be the validation images, whatever lies in
+            ``validation``, and leave ``train`` whole: for a network trained on all of it.
 
     Returns:
         dict with the keys "train", "validation" and "test" → ImageFiles.
@@ -217,6 +219,10 @@ def split_files(folder, classes=None, *, seed=SPLIT_SEED):
     parts = _parts(folder)
     owner = "train" if classes is None else "the network"
     classes = class_names(folder) if classes is None else classes
+    if validation_from_test:
+        if not {"train", "test"} <= set(parts):
+            raise ValueError(f"{folder} needs folders train and test to take validation from test")
+        parts = {"train": parts["train"], "validation": parts["test"]}  # which is halved
     if set(parts) <= {"train"}:
         source = parts.get("train", folder)
         files = list_files(source, classes, owner=owner)

@@ -24,6 +24,9 @@ th:first-child, td:first-child { text-align: left; }
 .best { font-weight: 600; } .ours td:first-child { color: #0173b2; font-weight: 600; }
 .verdict { border-left: .3rem solid #0173b2; padding: .2rem 1rem; margin: 1rem 0;
   background: #f6f8fa; }
+.alarm { border-left: .3rem solid #b3261e; padding: .2rem 1rem; margin: 1rem 0;
+  background: #fdf1f0; }
+.understood td { text-align: left; overflow-wrap: anywhere; }
 .note { color: #57606a; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: 1rem; }
 .pictures figure { margin: 0; } .pictures img { display: block; height: 7rem; max-width: 100%;
@@ -39,6 +42,16 @@ test accuracy {{ percent(inputs.accuracy.test) }}.</p>
 <p class="note">{{ source.model }}; images: {{ source.images }}. Training: {{ source.sets.train }};
 validation: {{ source.sets.validation }}; test: {{ source.sets.test }}. If the network was trained
 on images of the validation or the test set, what is said here is too good to be true.</p>
+{% endif %}
+
+{% for alarm in alarms %}
+<div class="alarm"><p><strong>{{ alarm.alarm }}.</strong> Likeliest cause: {{ alarm.cause }}. What to
+do: {{ alarm.cure }}.</p></div>
+{% endfor %}
+{% if understood %}
+<h2>What was understood</h2>
+<table class="understood">{% for line in understood %}
+<tr><th>{{ line.what }}</th><td>{{ line.found }}</td></tr>{% endfor %}</table>
 {% endif %}
 
 <h2>Verdicts</h2>
@@ -107,6 +120,14 @@ log-likelihood {{ one(row.score) }}</figcaption></figure>
 {% endfor %}</table></div>
 {% endif %}
 {% endfor %}
+
+<h2>Which detector?</h2>
+{% for row in advice %}
+<p>Against <strong>{{ row.set }}</strong>: {{ row.method }} (AUROC {{ three(row.auroc) }}). To catch
+half of them it refuses {{ percent(row.catch_50) }} of the trusted inputs, to catch 90 %
+{{ percent(row.catch_90) }}. <code>{{ row.deploy }}</code></p>
+{% endfor %}
+<p class="note">Chosen on the test set among all methods, so a little too good.</p>
 </body></html>
 """
 
@@ -174,7 +195,7 @@ def _explorer(methods):
         precision = rows["precision"][i]
         text = (
             f"threshold {threshold:.4g}: coverage {coverage:.1%}, risk {rows['risk'][i]:.1%}, "
-            f"recall {rows['recall'][i]:.1%}, "
+            f"recall {'–' if rows['recall'][i] is None else format(rows['recall'][i], '.1%')}, "
             f"precision {'–' if precision is None else f'{precision:.1%}'}"
         )
         line = {"type": "line", "x0": coverage, "x1": coverage, "y0": 0, "y1": 1, "yref": "paper"}
