@@ -78,7 +78,7 @@ def load_weights(net, path):
     state = _renamed(_state_dict(state), expected, path)
     lacking = [key for key in expected if key not in state and not EXTRAS.search(key)]
     more = [key for key in state if key not in expected]
-    if lacking and more and len(lacking) == len(expected):
+    if lacking and more:
         lacking, more = _after_torch(net, state, lacking, more)
     if lacking or more:
         raise ValueError(_difference(path, lacking, more))

@@ -1,6 +1,7 @@
 """The ``mistakes`` command. Each command imports what it needs, so that ``--help`` is instant."""
 
 import errno
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,9 @@ def _clear_errors(debug):
     """What a user did wrong ends in one line and exit code 1, not in a traceback."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads has read enough, as `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
+        raise typer.Exit(0) from None
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise
@@ -337,6 +341,19 @@ def report(
         float, typer.Option(help="Share of correct predictions that the detector may flag.")
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of the fits and of a division.")] = 0,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Keep features here; killed, the same command goes on where it was."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read images. [default: the cores]")
+    ] = None,
+    validation_from_test: Annotated[
+        bool,
+        typer.Option(
+            "--validation-from-test", help="Half of the test images are the validation images."
+        ),
+    ] = False,
     device: Device = "auto",
     debug: Debug = False,
 ):
@@ -355,14 +372,28 @@ def report(
     with _clear_errors(debug):
         given = [*(ood or []), *(adversarial or [])]
         suspects = _named_paths(given, "DIR" if model else "FILE")
-        features = (train_features, validation_features, test_features)
+        files = (train_features, validation_features, test_features)
+        for_models = {
+            "--weights": weights,
+            "--classes": classes,
+            "--size": size,
+            "--mean": mean,
+            "--std": std,
+            "--head": head,
+            "--features": features,
+            "--workers": workers,
+            "--validation-from-test": validation_from_test or None,
+        }
+        unused = [name for name, value in for_models.items() if value is not None]
+        if unused and all(files) and not model:
+            raise ValueError(f"{', '.join(unused)}: for --model only, files of features need none")
         options = {
             "n_components": components,
             "false_alarms": false_alarms,
             "seed": seed,
             "progress": True,
         }
-        if model and images and not any(features):
+        if model and images and not any(files):
             from mistakes_lib.report.model import report_on_model
 
             found, page = report_on_model(
@@ -376,11 +407,15 @@ def report(
                 head=head,
                 suspects=suspects,
                 device=device,
+                workers=workers,
+                keep=features,
+                validation_from_test=validation_from_test,
+                say=typer.echo,
                 **options,
             )
-        elif all(features) and not (model or images):
+        elif all(files) and not (model or images):
             suspects = {name: load_features(path) for name, path in suspects.items()}
-            sets = [load_features(path) for path in features]
+            sets = [load_features(path) for path in files]
             found = make_report(*sets, suspects=suspects, **options)
             page = report_html(found)
         else:
@@ -389,10 +424,21 @@ def report(
         (out / "report.html").write_text(page, encoding="utf-8")
         (out / "report.json").write_text(json.dumps(found.facts, indent=1), encoding="utf-8")
         found.detector.save(out / "detector.safetensors")
+        if found.watched is not None:
+            found.watched.save(out / "watched.safetensors")
+    for alarm in found.facts["alarms"]:
+        typer.secho(f"ALARM: {alarm['alarm']}", fg="red")
+        typer.echo(f"  likeliest cause: {alarm['cause']}\n  what to do: {alarm['cure']}")
     for verdict in found.facts["verdicts"]:
         typer.echo(
             f"{verdict['set']}: {verdict['flagged_by_likelihood']}, AUROC {verdict['auroc']:.3f} "
             f"(best: {verdict['best']}, {verdict['best_auroc']:.3f})"
+        )
+    for row in found.facts["advice"]:
+        typer.echo(
+            f"against {row['set']}: {row['method']}, which refuses {row['catch_50']:.1%} of the "
+            f"trusted inputs to catch half of them, {row['catch_90']:.1%} to catch 90 %: "
+            f"{row['deploy']}"
         )
     typer.echo(f"{out / 'report.html'}")
 
@@ -412,17 +458,20 @@ def _lines(path):
     """The lines of a file, without empty ones."""
     if path is None:
         return None
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8-sig")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _three_numbers(text, name):
     if text is None:
         return None
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{name} must be three numbers, such as 0.5,0.5,0.5; got {text}") from None
-    return red, green, blue
+        numbers = ()
+    if len(numbers) not in (1, 3):  # one: grey images
+        raise ValueError(f"{name} must be three numbers, such as 0.5,0.5,0.5; got {text}")
+    return numbers
 
 
 @app.command()

@@ -40,11 +40,11 @@ def read_stream(lines, kind, *, block=1000):
     """
     rows_of = {"jsonl": _JsonRows, "csv": _CsvRows}[kind]()
     start = 0
-    for some in _at_hand(lines, block):
-        rows = [row for row in map(rows_of.read, some) if row is not None]
-        if rows:
-            yield _batch(rows, start)
-            start += len(rows)
+    for some in _at_hand(lines):
+        rows = (row for row in map(rows_of.read, some) if row is not None)
+        while block_of := list(islice(rows, block)):
+            yield _batch(block_of, start)
+            start += len(block_of)
     rows_of.finish()
 
 
@@ -59,20 +59,17 @@ def _batch(rows, start):
         raise ValueError(f"{where}: {error}") from None
 
 
-def _at_hand(lines, block):
-    """Lists of up to ``block`` lines; of a file, those that have come."""
+def _at_hand(lines):
+    """Iterables of lines; of a file, those that have come."""
     read = getattr(getattr(lines, "buffer", None), "read1", None)
     if read is None:
-        lines = iter(lines)
-        while some := list(islice(lines, block)):
-            yield some
+        yield lines
         return
     decoder = codecs.getincrementaldecoder(lines.encoding)(lines.errors or "strict")
     rest = ""
     while chunk := read(CHUNK):  # waits for the first byte only
         *whole, rest = (rest + decoder.decode(chunk)).split("\n")
-        for start in range(0, len(whole), block):
-            yield whole[start : start + block]
+        yield whole
     if rest := rest + decoder.decode(b"", final=True):
         yield [rest]
 

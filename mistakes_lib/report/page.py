@@ -45,8 +45,8 @@ on images of the validation or the test set, what is said here is too good to be
 {% endif %}
 
 {% for alarm in alarms %}
-<div class="alarm"><p><strong>{{ alarm.alarm }}.</strong> Likeliest cause: {{ alarm.cause }}. What to
-do: {{ alarm.cure }}.</p></div>
+<div class="alarm"><p><strong>{{ alarm.alarm }}.</strong> Likeliest cause: {{ alarm.cause }}.
+What to do: {{ alarm.cure }}.</p></div>
 {% endfor %}
 {% if understood %}
 <h2>What was understood</h2>
