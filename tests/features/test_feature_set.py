@@ -128,7 +128,12 @@ INFINITE = np.array([[0.0], [0.0], [np.inf]])
         (np.zeros((3, 2)), np.zeros((3, 2)), [0, 1, -1], r"labels\[2\] is -1"),
         (np.zeros((3, 2)), np.zeros((3, 2)), [0, 0.5, 1], "whole numbers"),
         (np.zeros((3, 2)), np.zeros((3, 2)), [[0, 2]] * 3, "labels must be one-dimensional"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), [[0, 1]] * 3, r"one-hot, \(3, 2\): pass labels.argmax"),
+        (
+            np.zeros((3, 2)),
+            np.zeros((3, 2)),
+            [[0, 1]] * 3,
+            r"one-hot, \(3, 2\): pass labels.argmax",
+        ),
         (np.zeros((3, 2)), np.zeros((3, 2)), [1, 2, 1], "if your labels begin with 1, subtract 1"),
     ],
 )
