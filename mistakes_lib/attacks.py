@@ -1,6 +1,7 @@
 """Small changes of the images that make a classifier fail: FGSM and BIM (§4), and one that knows
 of the detector."""
 
+import warnings
 from functools import partial
 from numbers import Integral, Real
 
@@ -9,7 +10,8 @@ import torch
 from sklearn.utils import check_scalar
 from torch.nn.functional import cross_entropy
 
-from mistakes_lib.support.checks import as_array, as_labels, check_positive
+from mistakes_lib.classifiers.heads import logits_of
+from mistakes_lib.support.checks import as_array, as_labels, check_pixels, check_positive
 from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
 from mistakes_lib.support.progress import progress_bar
 
@@ -23,8 +25,9 @@ def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", prog
     *Explaining and Harnessing Adversarial Examples*, 2014, https://arxiv.org/abs/1412.6572.
 
     Args:
-        classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`; it is attacked in eval
-            mode, moved to ``device``, and otherwise left as it was.
+        classifier: any ``nn.Module`` from images in [0, 1] to logits (n, c), or to a tuple, dict or
+            object that holds them; it is attacked in eval mode, moved to ``device``, and otherwise
+            left as it was.
         images: (n, 3, h, w), float in [0, 1] or uint8 in 0…255, NumPy or torch.
         labels: true classes, int (n,).
         eps: radius of the L∞ ball, in [0, 1] pixel units such as 8/255.
@@ -36,14 +39,17 @@ def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", prog
         float32 (n, 3, h, w) in [0, 1], within ``eps`` of the images up to float32 rounding; a torch
         tensor on the images' device, or a NumPy array if the images were one.
 
+    Warns:
+        UserWarning: the gradient of some images is exactly zero, as where a very confident
+            network's softmax is 1 in float32; these come back as they were.
+
     Raises:
         ValueError: images outside [0, 1] or not four-dimensional, labels of another length or out
-            of range, ``eps`` outside [0, 1].
+            of range, ``eps`` outside [0, 1], or a network that returns no logits.
 
     Example:
         >>> from torch import nn
-        >>> from mistakes_lib.classifiers import FeatureClassifier
-        >>> classifier = FeatureClassifier(nn.Flatten(), nn.Linear(3, 2))
+        >>> classifier = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
         >>> images = torch.full((5, 3, 1, 1), 0.5)
         >>> attacked = fgsm(classifier, images, torch.zeros(5), 8 / 255, device="cpu")
         >>> attacked.shape, round((attacked - images).abs().max().item() * 255, 3)
@@ -211,23 +217,33 @@ def _ascend(
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
     clean = _as_images(images)  # float32 (n, 3, h, w)
-    num_classes = classifier.head.out_features
-    labels = torch.from_numpy(
-        as_labels(labels, "labels", length=len(clean), num_classes=num_classes)
-    )
-    attacked = torch.empty_like(clean)
     classifier.to(device)
+    attacked, flat = torch.empty_like(clean), 0
     with eval_mode(classifier):
+        with torch.no_grad():
+            num_classes = logits_of(classifier, clean[:1].to(device)).shape[1]
+        labels = torch.from_numpy(
+            as_labels(labels, "labels", length=len(clean), num_classes=num_classes)
+        )
         for start in progress_bar(range(0, len(clean), batch_size), desc="attack", shown=progress):
             rows = slice(start, start + batch_size)
             x, y = channels_last(clean[rows].to(device)), labels[rows].to(device)
             # The two faces of the ball, computed once: no drift over the iterations.
             low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
             adversarial = x
-            for _ in range(iterations):
+            for number in range(iterations):
                 gradient = _input_gradient(objective, adversarial, y)
+                if number == 0:
+                    flat += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
                 adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
             attacked[rows] = adversarial.cpu()
+    if flat:
+        warnings.warn(
+            f"the gradient of {flat} of {len(clean)} images is exactly zero, so the attack begins "
+            "nowhere there: if the network's softmax is saturated, attack its logits divided by a "
+            "temperature (TemperatureScaling finds one)",
+            stacklevel=3,
+        )
     if isinstance(images, torch.Tensor):
         return attacked.to(images.device)
     return attacked.numpy()
@@ -235,7 +251,7 @@ def _ascend(
 
 def _summed_loss(classifier, x, y):
     """Cross-entropy, summed: a mean would scale an image's gradient with the batch size."""
-    return cross_entropy(classifier(x), y, reduction="sum")
+    return cross_entropy(logits_of(classifier, x).float(), y, reduction="sum")
 
 
 def _input_gradient(objective, x, y):
@@ -257,11 +273,13 @@ def _as_images(images):
         raise ValueError(f"images must have shape (n, 3, h, w), got shape {array.shape}")
     if is_bytes:
         array = array / np.float32(255)
-    if array.min() < 0 or array.max() > 1:
-        raise ValueError(
-            f"images must lie in [0, 1], got values from {array.min():.4g} to {array.max():.4g}: "
-            "pass uint8 or divide by 255; the classifier standardises by itself"
-        )
+    check_pixels(
+        float(array.min()),
+        float(array.max()),
+        is_bytes=False,
+        advice="give pixels, and let the network standardise them by itself "
+        "(FeatureClassifier.from_module(net, mean=…, std=…))",
+    )
     return torch.tensor(np.ascontiguousarray(array))  # a copy: the input is never written to
 
 

@@ -1,18 +1,34 @@
 """A detector for use: a fitted score, and the threshold below which inputs are flagged."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
+from mistakes_lib.classifiers.loading import Network
+from mistakes_lib.classifiers.weights import unwrap
+from mistakes_lib.data.reading import Preprocessing
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation.tables import fit_scorer
 from mistakes_lib.evaluation.thresholds import conformal_threshold, select_threshold
+from mistakes_lib.features.feature_set import extract_features
+from mistakes_lib.features.stored import fingerprint_of
 from mistakes_lib.scores import Scorer
-from mistakes_lib.scores.registry import find_method
+from mistakes_lib.scores.registry import METHODS, find_method
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import load_arrays, save_arrays
 
-__all__ = ["Detector", "fit_detector", "guarantee", "usual_components"]
+__all__ = [
+    "Detector",
+    "Watched",
+    "fit_detector",
+    "guarantee",
+    "method_key",
+    "usual_components",
+    "usual_mixture",
+]
+
+REGULARISATION = 1e-6  # of the features' mean variance, added to every variance of a mixture
 
 
 @dataclass(frozen=True)
@@ -117,9 +133,8 @@ def fit_detector(
     if validation.labels is None:
         raise ValueError("the threshold is chosen on validation labels, but there are none")
     if scorer is None:
-        k = usual_components(train)
         verbose = int(progress and somebody_watches())
-        mixture = DiagonalGMM(k, random_state=random_state, verbose=verbose)
+        mixture = usual_mixture(train, random_state=random_state, verbose=verbose)
         scorer = find_method(method).make(mixture, train.logits.shape[1])
     fit_scorer(scorer, train, validation)
     scores, correct = scorer.score_samples(validation), validation.correct
@@ -140,6 +155,160 @@ def usual_components(train):
     return min(100, max(1, len(train) // 10))
 
 
+def usual_mixture(train, n_components=None, *, random_state=0, verbose=0):
+    """The paper's mixture, not fitted, whose regularisation knows the features' scale.
+
+    ``reg_covar`` of :class:`~mistakes_lib.density.DiagonalGMM` is absolute, as scikit-learn's;
+    here it is a millionth of the features' mean variance, so that features of another unit give the
+    same detector.
+
+    Args:
+        train: FeatureSet that it will be fitted on.
+        n_components: Gaussians; by default :func:`usual_components`.
+        random_state: seed.
+        verbose: 1 shows a bar while it is fitted.
+
+    Example:
+        >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> rows = np.array([[0.0], [2e-4]])
+        >>> float(usual_mixture(FeatureSet(rows, np.zeros((2, 2)))).reg_covar)  # variance 1e-8
+        1e-14
+    """
+    variance = float(np.float32(train.features.var(axis=0, dtype=np.float64).mean()))
+    return DiagonalGMM(
+        usual_components(train) if n_components is None else n_components,
+        reg_covar=float(f"{REGULARISATION * variance:.3g}") or REGULARISATION,
+        random_state=random_state,
+        verbose=verbose,
+    )
+
+
 def guarantee(false_alarms):
     """The rule of a conformal threshold, for the reader."""
     return f"at most {false_alarms:.2%} false alarms, guaranteed"
+
+
+def method_key(scorer):
+    """The name of a scorer for ``mistakes fit --method``, or None.
+
+    Example:
+        >>> from mistakes_lib.scores import Energy
+        >>> method_key(Energy())
+        'energy'
+    """
+    kind = type(scorer).__name__
+    return next((method.key for method in METHODS if method.kind == kind), None)
+
+
+class Watched:
+    """A network with its detector: from images to flags in one call.
+
+    Args:
+        network: :class:`~mistakes_lib.classifiers.FeatureClassifier`, or what
+            :func:`~mistakes_lib.classifiers.load_network` returns, which knows how an image becomes
+            pixels as well.
+        detector: fitted :class:`Detector` of its features.
+        device: "auto", "cpu", "cuda", …
+
+    Example:
+        >>> from mistakes_lib.scores import Energy
+        >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+        >>> images = np.random.default_rng(0).uniform(size=(60, 3, 1, 1))
+        >>> seen = extract_features(classifier, images, labels=np.zeros(60), device="cpu")
+        >>> watched = Watched(classifier, Detector(Energy().fit(seen), -99.0, "by hand"))
+        >>> bool(watched.flag(images).any())
+        False
+    """
+
+    def __init__(self, network, detector, *, device="auto"):
+        known = isinstance(network, Network)
+        self.classifier = network.classifier if known else network
+        self.preprocessing = network.preprocessing if known else None
+        self.classes = network.classes if known else None
+        if not isinstance(self.classifier, FeatureClassifier):
+            raise TypeError(
+                f"network must be a FeatureClassifier, got {type(network).__name__}: wrap it with "
+                "FeatureClassifier.from_module(net, mean=…, std=…)"
+            )
+        self.detector, self.device = detector, device
+
+    def features(self, images):
+        """The FeatureSet of n images, as :meth:`flag` takes them."""
+        images = [images] if hasattr(images, "convert") else images
+        is_list = isinstance(images, list | tuple) and len(images) > 0
+        if is_list and all(hasattr(image, "convert") for image in images):  # PIL's
+            if self.preprocessing is None:
+                raise TypeError(
+                    "images of PIL need a preprocessing: give Watched what load_network returns"
+                )
+            pixels = [self.preprocessing(image.convert("RGB")) for image in images]
+            images = (pixel[None] for pixel in pixels)  # their sizes may differ
+        return extract_features(self.classifier, images, device=self.device)
+
+    def score_samples(self, images):
+        """Score n images: float64 (n,), higher = more trustworthy.
+
+        Args:
+            images: whatever :func:`~mistakes_lib.features.extract_features` takes, or an image of
+                PIL or a list of them.
+        """
+        return self.detector.score_samples(self.features(images))
+
+    def flag(self, images):
+        """Whether each of n images is suspicious, bool (n,); see :meth:`score_samples`."""
+        return self.detector.flag(self.features(images))
+
+    def save(self, path):
+        """Write all but the network's weights to one safetensors file."""
+        arrays, scorer = self.detector.scorer.pack()
+        body = self.classifier.body
+        facts = {
+            "kind": "Watched",
+            "threshold": float(self.detector.threshold),
+            "rule": self.detector.rule,
+            "scorer": scorer,
+            "weights": fingerprint_of(self.classifier),
+            "layer": getattr(body, "layer", None),
+            "mean": self.classifier.mean.flatten().tolist(),
+            "std": self.classifier.std.flatten().tolist(),
+            "preprocessing": asdict(self.preprocessing) if self.preprocessing else None,
+            "classes": list(self.classes) if self.classes else None,
+        }
+        save_arrays(path, arrays, facts)
+
+    @classmethod
+    def load(cls, path, net, *, device="auto"):
+        """Read what :meth:`save` wrote, for the network with the same weights.
+
+        Args:
+            path: the file.
+            net: the network, its weights loaded: the ``nn.Module`` that was wrapped, or a
+                FeatureClassifier.
+            device: "auto", "cpu", "cuda", …
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged or holds something else, or the network has other
+                weights than the one whose detector it is.
+        """
+        arrays, facts = load_arrays(path, ["Watched"])
+        try:
+            scorer = Scorer.unpack(arrays, facts["scorer"])
+            detector = Detector(scorer, float(facts["threshold"]), str(facts["rule"]))
+            parts = {name: tuple(facts[name]) for name in ("mean", "std")}
+            settings, classes = facts["preprocessing"], facts["classes"]
+            layer, weights = facts["layer"], facts["weights"]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no detector of this version: {error!r}") from None
+        classifier = unwrap(net)
+        if not isinstance(classifier, FeatureClassifier):
+            classifier = FeatureClassifier.from_module(net, head=layer, **parts)
+        if fingerprint_of(classifier) != weights:
+            raise ValueError(
+                f"{path} is of a network with other weights: load the weights first, or fit a "
+                "detector to this network"
+            )
+        if settings is None:
+            return cls(classifier, detector, device=device)
+        network = Network(classifier, Preprocessing(**settings), tuple(classes), str(path))
+        return cls(network, detector, device=device)

@@ -50,7 +50,7 @@ info, test = source.info, source.features("test")
 scaling = TemperatureScaling().fit(source.features("validation"))
 calibrated = scaling.calibrated_probabilities(test)
 ece_before = expected_calibration_error(test.logits, test.labels)
-ece_after = expected_calibration_error(calibrated, test.labels)
+ece_after = expected_calibration_error(labels=test.labels, probabilities=calibrated)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 hours = info["training"]["seconds"] / 3600
@@ -208,8 +208,9 @@ print(f"test ECE {ece_before:.4f} → {ece_after:.4f}")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Reliability diagram before and after temperature scaling"}}
 figure, ax = plotting.new_figure(width=4.6, height=4.2)
-for i, (label, values) in enumerate({"raw": test.logits, "calibrated": calibrated}.items()):
-    bins = reliability_bins(values, test.labels)
+groups = {"raw": {"logits": test.logits}, "calibrated": {"probabilities": calibrated}}
+for i, (label, values) in enumerate(groups.items()):
+    bins = reliability_bins(labels=test.labels, **values)
     filled = bins.counts > 0
     style = {"marker": "os"[i], "color": plotting.PALETTE[i], "linestyle": plotting.LINES[i]}
     ax.plot(bins.confidence[filled], bins.accuracy[filled], label=label, **style)
@@ -276,7 +277,8 @@ print(f"predictions unchanged: {same}; Kendall's τ of the two orders: {order:.4
 # %%
 if source.has_training_features:
     eager = TemperatureScaling().fit(source.features("train"))
-    error = expected_calibration_error(eager.calibrated_probabilities(test), test.labels)
+    likely = eager.calibrated_probabilities(test)
+    error = expected_calibration_error(labels=test.labels, probabilities=likely)
     print(f"T = {eager.temperature_:.3f} instead of {scaling.temperature_:.3f}; ", end="")
     print(f"test ECE {error:.4f} instead of {ece_after:.4f}")
 else:

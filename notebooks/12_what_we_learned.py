@@ -110,7 +110,7 @@ shown.assign(**{"best method": pd.Series(best)})
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the price"}
 mistakes, price = ~test.correct, {}
 for word, name in (("density", f"GMM-{n_components}"), ("confidence", "Calibrated")):
-    order = small[name].score(test).argsort()  # least trusted first
+    order = small[name].score_samples(test).argsort()  # least trusted first
     caught = mistakes[order].cumsum() / mistakes.sum()
     price[word] = {
         "mistakes among the least trusted 10 %": caught[len(test) // 10 - 1],

@@ -1,5 +1,7 @@
 """FGSM and BIM against torchattacks, and the laws of the ball."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -231,6 +233,64 @@ def test_bad_settings_get_one_clear_error(classifier):
             bim(classifier, images, labels, 0.1, **settings_)
     with pytest.raises(TypeError, match="iterations"):
         bim(classifier, images, labels, 0.1, iterations=2.5)
+
+
+# --- what users run into --------------------------------------------------------------------------
+
+
+RETURNED = {
+    "a tensor": lambda z: z,
+    "a tuple": lambda z: (z, z.sum()),
+    "a dict": lambda z: {"logits": z},
+    "an object": lambda z: SimpleNamespace(logits=z),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("returned", RETURNED.values(), ids=RETURNED)
+def test_any_network_that_returns_logits_is_attacked(classifier, attack, returned):
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = classifier
+
+        def forward(self, images):
+            return returned(self.inner(images))
+
+    images, labels = blob_images(20)
+    expected = attack(classifier, images, labels, 0.05, device="cpu")
+    assert torch.equal(attack(Plain(), images, labels, 0.05, device="cpu"), expected)
+
+
+def test_a_network_without_logits_is_refused():
+    class Silent(nn.Module):
+        def forward(self, images):
+            return None
+
+    with pytest.raises(ValueError, match=r"Silent must return logits \(n, c\), but returns NoneTy"):
+        fgsm(Silent(), torch.rand(2, 3, 6, 6), [0, 1], 0.1, device="cpu")
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_gradients_that_are_exactly_zero_are_counted(classifier, attack, recwarn):
+    """Logits times a million: the softmax is 1 in float32, and its gradient 0."""
+
+    class Confident(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = classifier
+
+        def forward(self, images):
+            return 1e6 * self.inner(images)
+
+    images, _ = blob_images(20)
+    predicted = classifier(images).argmax(dim=1)
+    with pytest.warns(UserWarning, match="gradient of 20 of 20 images is exactly zero"):
+        attacked = attack(Confident(), images, predicted, 0.05, device="cpu")
+    assert torch.equal(attacked, images)
+    recwarn.clear()
+    attack(classifier, images, predicted, 0.05, device="cpu")
+    assert not recwarn.list
 
 
 # --- an attack that knows of the detector --------------------------------------------------------

@@ -8,7 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "building": ["ARCHITECTURES", "build_classifier"],
         "densenet": ["densenet_bc"],
         "feature_classifier": ["FeatureClassifier"],
-        "loading": ["Network", "load_network", "load_weights"],
+        "loading": ["Network", "load_network"],
+        "weights": ["load_weights", "unwrap"],
         "wide_resnet": ["wide_resnet"],
     },
 )

@@ -3,7 +3,10 @@
 import torch
 from torch import nn
 
-__all__ = ["FeatureClassifier"]
+from mistakes_lib.classifiers.heads import HeadInput, as_linear, find_head, input_channels
+from mistakes_lib.classifiers.weights import unwrap
+
+__all__ = ["FeatureClassifier", "input_channels"]
 
 
 class FeatureClassifier(nn.Module):
@@ -45,7 +48,13 @@ class FeatureClassifier(nn.Module):
         """Features (n, d) of images (n, 3, h, w) with pixels in [0, 1]."""
         if images.ndim != 4:
             raise ValueError(f"images must have shape (n, 3, h, w), got {tuple(images.shape)}")
-        return self.body((images - self.mean) / self.std)
+        if self.channels > 1 and images.shape[1] not in (1, self.channels):
+            raise ValueError(
+                f"images have {images.shape[1]} channels, but the network's mean and std "
+                f"{self.channels}: pass images of shape (n, {self.channels}, h, w)"
+            )
+        standardised = (images - self.mean) / self.std
+        return self.body(standardised.to(self.head.weight.dtype))  # half, bfloat16, double, too
 
     def forward(self, images):
         """Logits (n, c) of images (n, 3, h, w) with pixels in [0, 1]."""
@@ -61,24 +70,32 @@ class FeatureClassifier(nn.Module):
         """Number of classes c."""
         return self.head.out_features
 
+    @property
+    def channels(self):
+        """Number of channels that mean and std have: 3, or 1 for grey images."""
+        return self.mean.shape[1]
+
     @classmethod
-    def from_module(cls, net, *, head=None, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
+    def from_module(cls, net, *, head=None, mean=None, std=None):
         """Wrap anybody's network by its last linear layer, without changing it.
 
         The features are what enters that layer. The first batch checks that the layer really
-        produces the network's output, and fails with the other candidates' names if not.
+        produces the network's output, or that only a softmax or a temperature follows it, and fails
+        with the true reason if not. A last layer of 1×1 convolutions is a linear layer. A network
+        with one logit z has the two logits (0, z).
 
         Args:
-            net: an ``nn.Module`` from standardised images (n, 3, h, w) to logits (n, c), or to an
-                object that has them as ``logits``: torchvision's, timm's and Hugging Face's image
-                classifiers.
+            net: an ``nn.Module`` from standardised images (n, 3, h, w) to logits (n, c), to a
+                tuple or dict that holds them, or to an object that has them as ``logits``:
+                torchvision's, timm's and Hugging Face's image classifiers, also in DataParallel or
+                ``torch.compile``.
             head: name of the last linear layer, such as ``"fc"``; by default the last
-                ``nn.Linear`` in the network's own order.
-            mean: per-channel mean that the network expects to be subtracted.
-            std: per-channel standard deviation that it expects to be divided by.
+                ``nn.Linear`` (or else the last 1×1 convolution) in the network's own order.
+            mean: per-channel mean that the network expects to be subtracted; by default 0.
+            std: per-channel standard deviation that it expects to be divided by; by default 1.
 
         Raises:
-            ValueError: no linear layer, or none of that name.
+            ValueError: no linear layer, or none of that name, or TorchScript.
 
         Example:
             >>> net = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 10))
@@ -86,54 +103,12 @@ class FeatureClassifier(nn.Module):
             >>> classifier.num_features, classifier.num_classes
             (5, 10)
         """
-        candidates = {n: m for n, m in net.named_modules() if isinstance(m, nn.Linear)}
-        if not candidates:
-            raise ValueError(
-                f"{type(net).__name__} has no nn.Linear layer, so it has no features to model: "
-                "wrap it in FeatureClassifier(body, head) yourself"
-            )
-        head = head if head is not None else list(candidates)[-1]
-        if head not in candidates:
-            raise ValueError(f"no linear layer {head!r}; candidates: {', '.join(candidates)}")
-        body = _HeadInput(net, candidates[head], head, tuple(candidates))
-        return cls(body, candidates[head], mean=mean, std=std)
-
-
-class _HeadInput(nn.Module):
-    """Run a whole network and return what entered its head."""
-
-    def __init__(self, net, head, name, candidates):
-        super().__init__()
-        self.net = net
-        self._heads = (head, name, candidates)  # a tuple: the head is already a part of net
-        self._verified = False
-
-    def forward(self, images):
-        head, name, candidates = self._heads
-        seen = []
-        hook = head.register_forward_hook(
-            lambda _, inputs, output: seen.append((inputs[0], output))
-        )
-        try:
-            output = self.net(images)
-            logits = getattr(output, "logits", output)  # as Hugging Face's models have them
-        finally:
-            hook.remove()
-        if not self._verified:
-            self._verify(seen, logits, name, candidates)
-        return seen[0][0]
-
-    def _verify(self, seen, logits, name, candidates):
-        is_head = (
-            len(seen) == 1
-            and torch.is_tensor(logits)
-            and seen[0][1].shape == logits.shape
-            and torch.equal(seen[0][1], logits)
-        )
-        if not is_head:
-            others = ", ".join(c for c in candidates if c != name) or "none"
-            raise ValueError(
-                f"the output of layer {name!r} is not the network's output: pass "
-                f"head=… with the name of the last linear layer (other candidates: {others})"
-            )
-        self._verified = True
+        net = unwrap(net)
+        name, candidates = find_head(net, head)
+        linear = as_linear(candidates[name])
+        channels = 3 if input_channels(net) in (3, None) else 1  # one number fits any
+        mean = (0.0,) * channels if mean is None else mean
+        std = (1.0,) * channels if std is None else std
+        classifier = cls(HeadInput(net, name, tuple(candidates)), linear, mean=mean, std=std)
+        classifier.body.watch(candidates[name], linear)
+        return classifier

@@ -3,24 +3,23 @@
 import importlib
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import torch
 from torch import nn
 
-from mistakes_lib.classifiers import FeatureClassifier
-from mistakes_lib.data.files import Preprocessing
-from mistakes_lib.support.storage import read_safetensors
+from mistakes_lib.classifiers.feature_classifier import FeatureClassifier, input_channels
+from mistakes_lib.classifiers.weights import load_weights, unwrap
+from mistakes_lib.data.files import natural_order
+from mistakes_lib.data.reading import Preprocessing
 from mistakes_lib.support.suggestions import did_you_mean
 
 __all__ = ["Network", "load_network", "load_weights"]
 
 PRETRAINED = "pretrained"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights
-PARALLEL = "module."  # what torch's DataParallel puts before every name
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")  # used in training only
+USUAL = Preprocessing(256, 224)  # for images of many sizes, where nothing better is known
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Network:
         preprocessing: what makes pixels of an image.
         classes: names of its outputs, in their order.
         description: which network it is, for the reader.
+        layer: name of its last linear layer.
 
     Example:
         >>> net = FeatureClassifier(nn.Flatten(), nn.Linear(48, 2))
@@ -44,10 +44,20 @@ class Network:
     preprocessing: Preprocessing
     classes: tuple
     description: str
+    layer: str = "head"
 
 
 def load_network(
-    name, folder_classes, *, weights=None, classes=None, size=None, mean=None, std=None, head=None
+    name,
+    folder_classes,
+    *,
+    weights=None,
+    classes=None,
+    size=None,
+    mean=None,
+    std=None,
+    head=None,
+    image_size=None,
 ):
     """Make a network by its name and load its weights, without running code from their file.
 
@@ -55,18 +65,21 @@ def load_network(
         name: ``torchvision:NAME``, ``timm:NAME``, or ``package.module:function``, a function that
             returns an ``nn.Module`` (or a FeatureClassifier) and is given ``num_classes`` if it
             has an argument of that name.
-        folder_classes: names of the image folder's classes; the outputs are taken to be these, in
-            this order, as torchvision's ImageFolder numbers them, unless others are known.
+        folder_classes: names of the image folder's classes; the outputs are taken to be these,
+            unless others are known: sorted as text, as torchvision's ImageFolder numbers them, or
+            in natural order for timm's networks, as timm numbers them.
         weights: file of a state dict (safetensors, or what torch.save wrote), or "pretrained" for
             the weights that torchvision or timm offer. A function may do without.
         classes: names of the network's outputs, in their order.
         size: edge of the network's images in pixels: the shorter side is resized to it and the
             central square cut out. By default as torchvision's weights or timm's configuration of
-            that network say; for a function 256 and 224 pixels.
+            that network say; for a function the images' own size, ``image_size``, and where that
+            is unknown 256 and 224 pixels.
         mean: what the network subtracts of each channel, pixels in [0, 1]; the same defaults, for a
-            function ImageNet's.
+            function ImageNet's. One number for a network of grey images.
         std: what it divides each channel by.
         head: name of the last linear layer, if it is not the last one in the network's own order.
+        image_size: (width, height) of the images, if all have the same.
 
     Returns:
         Network.
@@ -90,85 +103,53 @@ def load_network(
     make = {"torchvision": _torchvision, "timm": _timm}.get(kind, _function)
     num_classes = len(classes or folder_classes)
     net, usual, known = make(name, num_classes, weights)
-    classes = tuple(classes or known or folder_classes)
+    in_order = natural_order(folder_classes) if make is _timm else folder_classes
+    classes = tuple(classes or _of_folder(known, folder_classes) or in_order)
     if weights not in (None, PRETRAINED):
         load_weights(net, weights)
-    if isinstance(net, FeatureClassifier):
-        if mean or std or head:
-            raise ValueError(f"{name} is a FeatureClassifier: it has mean, std and head already")
-        classifier = net
-    else:
-        standard = {"mean": mean or usual["mean"], "std": std or usual["std"]}
-        classifier = FeatureClassifier.from_module(net, head=head, **standard)
+    classifier, layer = _classifier(net, name, usual, mean, std, head)
     if classifier.num_classes != len(classes):
         raise ValueError(
             f"{name} has {classifier.num_classes} outputs, but there are {len(classes)} classes: "
             "name all outputs in their order, one a line, in a file for --classes"
         )
-    preprocessing = Preprocessing(size, size) if size else usual["preprocessing"]
+    preprocessing = usual["preprocessing"] or (Preprocessing() if image_size else USUAL)
+    if size:
+        preprocessing = Preprocessing(size, size)
+    preprocessing = replace(preprocessing, channels=classifier.channels)
     description = name if weights is None else f"{name} with weights {weights}"
-    return Network(classifier, preprocessing, classes, description)
+    return Network(classifier, preprocessing, classes, description, layer)
 
 
-def load_weights(net, path):
-    """Load a state dict into a network; nothing in the file is executed.
-
-    Args:
-        net: ``nn.Module``.
-        path: safetensors file, or one that torch.save wrote of a state dict or of a dict that
-            holds one as "state_dict", "model_state_dict" or "model".
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged, holds more than tensors, or is of another network.
-
-    Example:
-        >>> import tempfile
-        >>> trained, fresh = nn.Linear(2, 1), nn.Linear(2, 1)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "weights.pt"
-        ...     torch.save(trained.state_dict(), path)
-        ...     load_weights(fresh, path)
-        >>> torch.equal(fresh.weight, trained.weight)
-        True
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of weights {path}")
-    if path.suffix == ".safetensors":
-        state, _ = read_safetensors(path, framework="pt")
-    else:
-        state = _read_torch(path)
-    state = next((state[key] for key in NESTED if isinstance(state.get(key), dict)), state)
-    state = {str(key).removeprefix(PARALLEL): value for key, value in state.items()}
-    expected = net.state_dict()
-    lacking = [key for key in expected if key not in state]
-    more = [key for key in state if key not in expected]
-    if lacking or more:
-        which = f"has no {lacking[0]}" if lacking else f"has {more[0]}, which the network lacks"
-        raise ValueError(f"{path} is of another network: it {which}")
-    for key, value in expected.items():
-        found = tuple(getattr(state[key], "shape", ()))
-        if found != tuple(value.shape):
-            raise ValueError(
-                f"{path} is of another network: {key} has shape {found}, not {tuple(value.shape)}; "
-                "if it has other classes than the folder, name them in a file for --classes"
-            )
-    net.load_state_dict(state)
-
-
-def _read_torch(path):
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle and zip have many kinds, and torch's messages many lines
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _classifier(net, name, usual, mean, std, head):
+    """The network by its last linear layer, and that layer's name."""
+    net = unwrap(net)
+    if isinstance(net, FeatureClassifier):
+        if mean or std or head:
+            raise ValueError(f"{name} is a FeatureClassifier: it has mean, std and head already")
+        return net, "head"
+    mean, std = mean or usual["mean"], std or usual["std"]
+    channels = input_channels(net)
+    if (
+        channels == 1
+        and len(mean) == len(std) == 3
+        and (mean, std) == (usual["mean"], usual["std"])
+    ):
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    if channels in (1, 3) and not len(mean) == len(std) == channels:
         raise ValueError(
-            f"{path} is damaged or holds more than tensors, which could run code: it was not "
-            f"loaded; save net.state_dict() with safetensors ({reason})"
-        ) from None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} holds no state dict but a {type(state).__name__}")
-    return state
+            f"{name} takes images of {channels} channel{'s' * (channels > 1)}, but mean has "
+            f"{len(mean)} and std {len(std)} numbers"
+        )
+    classifier = FeatureClassifier.from_module(net, head=head, mean=mean, std=std)
+    return classifier, classifier.body.layer
+
+
+def _of_folder(known, folder_classes):
+    """Of the lists of names that the outputs are known by, the one that the folder uses."""
+    if not known:
+        return None
+    return max(known, key=lambda names: len(set(names) & set(folder_classes)))
 
 
 def _torchvision(name, num_classes, weights):
@@ -191,8 +172,9 @@ def _torchvision(name, num_classes, weights):
     }
     if weights == PRETRAINED:
         net = _download(partial(models.get_model, own, weights=offered), name)
-        return net, usual, offered.meta["categories"]
-    return models.get_model(own, weights=None, num_classes=num_classes), usual, None
+        return net, usual, [offered.meta["categories"], *_imagenet(len(offered.meta["categories"]))]
+    options = {"aux_logits": False, "init_weights": False} if own in WITH_AUXILIARY_HEADS else {}
+    return models.get_model(own, weights=None, num_classes=num_classes, **options), usual, None
 
 
 def _timm(name, num_classes, weights):
@@ -207,8 +189,10 @@ def _timm(name, num_classes, weights):
         raise ValueError(f"timm has no model {known!r}{did_you_mean(known, timm.list_models())}")
     _needs(weights, name)
     make = partial(timm.create_model, own)
+    known = None
     if weights == PRETRAINED:
         net = _download(partial(make, pretrained=True), name)
+        known = _imagenet(getattr(net, "num_classes", 0))
     else:
         net = make(num_classes=num_classes)
     config = timm.data.resolve_model_data_config(net)
@@ -219,7 +203,20 @@ def _timm(name, num_classes, weights):
         "mean": config["mean"],
         "std": config["std"],
     }
-    return net, usual, None
+    return net, usual, known
+
+
+def _imagenet(num_classes):
+    """The names of ImageNet's 1000 classes, as folders have them: WordNet's, or words."""
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError:
+        return []
+    info = ImageNetInfo()
+    if num_classes != info.num_classes():
+        return []
+    described = info.label_descriptions()
+    return [info.label_names(), described, [text.split(",")[0] for text in described]]
 
 
 def _function(name, num_classes, weights):
@@ -242,7 +239,7 @@ def _function(name, num_classes, weights):
         sys.path.remove("")
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} must return an nn.Module, got {type(net).__name__}")
-    return net, {"preprocessing": Preprocessing(256, 224), **IMAGENET}, None
+    return net, {"preprocessing": None, **IMAGENET}, None
 
 
 def _download(make, name):

@@ -72,6 +72,19 @@ FalseAlarms = Annotated[
     float, typer.Option(help="Share of correct predictions that the detector may flag.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the fits and of a division.")]
+Features = Annotated[
+    Path | None,
+    typer.Option(help="Keep features here; killed, the same command goes on where it was."),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes that read images. [default: the cores]")
+]
+ValidationFromTest = Annotated[
+    bool,
+    typer.Option(
+        "--validation-from-test", help="Half of the test images are the validation images."
+    ),
+]
 
 
 def report(
@@ -92,6 +105,9 @@ def report(
     components: Components = None,
     false_alarms: FalseAlarms = 0.05,
     seed: Seed = 0,
+    features: Features = None,
+    workers: Workers = None,
+    validation_from_test: ValidationFromTest = False,
     device: Device = "auto",
     debug: Debug = False,
 ):
@@ -102,7 +118,7 @@ def report(
     refused.
     """
     with clear_errors(debug):
-        features = (train, validation, test)
+        files = (train, validation, test)
         given = [*(ood or []), *(adversarial or [])]
         suspects = _named_paths(given, "DIR" if model else "FILE")
         options = {
@@ -111,24 +127,51 @@ def report(
             "seed": seed,
             "progress": True,
         }
-        if model and images and not any(features):
+        for_models = {
+            "weights": weights,
+            "classes": classes,
+            "size": size,
+            "mean": mean,
+            "std": std,
+        }
+        for_models |= {"head": head, "features": features, "workers": workers}
+        for_models["validation-from-test"] = validation_from_test or None
+        unused = [f"--{name}" for name, value in for_models.items() if value is not None]
+        if unused and all(files) and not model:
+            raise ValueError(f"{', '.join(unused)}: for --model only, files of features need none")
+        if model and images and not any(files):
             from mistakes_lib.report.model import report_on_model
 
             options |= {"weights": weights, "classes": _lines(classes), "size": size}
             options |= {"mean": _three_numbers(mean, "--mean"), "std": _three_numbers(std, "--std")}
-            options |= {"head": head, "device": device}
+            options |= {"head": head, "device": device, "workers": workers, "keep": features}
+            options |= {"validation_from_test": validation_from_test, "say": typer.echo}
             found, page = report_on_model(model, images, suspects=suspects, **options)
-        elif all(features) and not (model or images):
-            found, page = _report_on_features(features, suspects, options)
+        elif all(files) and not (model or images):
+            found, page = _report_on_features(files, suspects, options)
         else:
             raise ValueError("give --train, --validation and --test, or --model and --images")
         _write(found, page, out)
-    for verdict in found.facts["verdicts"]:
+    _say(found.facts)
+    typer.echo(f"{out / 'report.html'}")
+
+
+def _say(facts):
+    """The report's alarms, verdicts and advice on the console."""
+    for alarm in facts["alarms"]:
+        typer.secho(f"ALARM: {alarm['alarm']}", fg="red")
+        typer.echo(f"  likeliest cause: {alarm['cause']}\n  what to do: {alarm['cure']}")
+    for verdict in facts["verdicts"]:
         typer.echo(
             f"{verdict['set']}: {verdict['flagged_by_likelihood']}, AUROC {verdict['auroc']:.3f} "
             f"(best: {verdict['best']}, {verdict['best_auroc']:.3f})"
         )
-    typer.echo(f"{out / 'report.html'}")
+    for row in facts["advice"]:
+        typer.echo(
+            f"against {row['set']}: {row['method']}, which refuses {row['catch_50']:.1%} of the "
+            f"trusted inputs to catch half of them, {row['catch_90']:.1%} to catch 90 %: "
+            f"{row['deploy']}"
+        )
 
 
 def _report_on_features(files, suspects, options):
@@ -149,6 +192,8 @@ def _write(found, page, folder):
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(found.facts, indent=1), encoding="utf-8")
     found.detector.save(folder / "detector.safetensors")
+    if found.watched is not None:
+        found.watched.save(folder / "watched.safetensors")
 
 
 def _named_paths(given, kind):
@@ -166,14 +211,17 @@ def _lines(path):
     """The lines of a file, without empty ones."""
     if path is None:
         return None
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8-sig")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _three_numbers(text, name):
     if text is None:
         return None
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{name} must be three numbers, such as 0.5,0.5,0.5; got {text}") from None
-    return red, green, blue
+        numbers = ()
+    if len(numbers) not in (1, 3):  # one: grey images
+        raise ValueError(f"{name} must be three numbers, such as 0.5,0.5,0.5; got {text}")
+    return numbers

@@ -1,6 +1,8 @@
 """What the commands share: their common options, and errors in one line."""
 
 import errno
+import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +35,9 @@ def clear_errors(debug):
     """What a user did wrong ends in one line and exit code 1, not in a traceback."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads has read enough, as `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
+        raise typer.Exit(0) from None
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise

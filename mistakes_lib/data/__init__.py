@@ -7,13 +7,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "files": [
             "ImageFiles",
-            "Preprocessing",
             "class_names",
             "list_files",
             "list_unlabelled",
-            "read_image",
+            "natural_order",
             "split_files",
         ],
+        "reading": ["Preprocessing", "common_size", "read_image"],
         "inventory": ["Holding", "take_stock"],
         "named": ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"],
     },

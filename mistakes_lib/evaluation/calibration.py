@@ -1,5 +1,6 @@
 """Does a confidence say how often the classifier is right? (Guo et al. 2017; §4)."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -7,9 +8,11 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.utils import check_scalar
 
-from mistakes_lib.support.checks import as_labels, as_matrix
+from mistakes_lib.support.checks import as_labels, as_matrix, looks_like_probabilities
 
 __all__ = ["ReliabilityBins", "expected_calibration_error", "reliability_bins"]
+
+ROUNDING = 1e-2  # of a row's sum: a thousand probabilities in half precision
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class ReliabilityBins:
         accuracy: float64 (B,), the share of them that is right.
 
     Example:
-        >>> bins = reliability_bins([[0.9, 0.1], [0.2, 0.8]], [0, 0], n_bins=2)
+        >>> two = [[0.9, 0.1], [0.2, 0.8]]
+        >>> bins = reliability_bins(labels=[0, 0], probabilities=two, n_bins=2)
         >>> bins.edges, bins.counts, bins.accuracy
         (array([0. , 0.5, 1. ]), array([0, 2]), array([nan, 0.5]))
     """
@@ -34,34 +38,38 @@ class ReliabilityBins:
     accuracy: np.ndarray
 
 
-def reliability_bins(logits_or_probs, labels, n_bins=10):
+def reliability_bins(logits=None, labels=None, *, probabilities=None, n_bins=10):
     """Sort predictions into bins of confidence (§4, Appendix C: B = 10).
 
     Args:
-        logits_or_probs: (n, c); rows that are not negative and sum to 1 are taken as probabilities,
-            all else goes through the softmax.
+        logits: unnormalised class scores, (n, c); they go through the softmax.
         labels: true classes, int (n,).
+        probabilities: (n, c), instead of logits; rows are not negative and sum to 1.
         n_bins: B, bins ((b − 1) / B, b / B].
 
     Returns:
         ReliabilityBins.
 
+    Warns:
+        UserWarning: every row of ``logits`` looks like probabilities.
+
     Raises:
-        ValueError: shapes disagree, a label is out of range, or ``n_bins`` is below 1.
+        TypeError: not exactly one of ``logits`` and ``probabilities``.
+        ValueError: shapes disagree, a label is out of range, ``n_bins`` is below 1, or
+            probabilities are negative or do not sum to 1.
 
     Source: Guo et al., *On Calibration of Modern Neural Networks*, 2017, eq. 1–2,
     https://arxiv.org/abs/1706.04599
 
     Example:
-        >>> bins = reliability_bins([[0.9, 0.1], [0.2, 0.8], [0.55, 0.45]], [0, 0, 0], n_bins=2)
+        >>> confident = [[0.9, 0.1], [0.2, 0.8], [0.55, 0.45]]
+        >>> bins = reliability_bins(labels=[0, 0, 0], probabilities=confident, n_bins=2)
         >>> bins.counts, bins.confidence, bins.accuracy.round(3)
         (array([0, 3]), array([ nan, 0.75]), array([  nan, 0.667]))
     """
-    values = as_matrix(logits_or_probs, "logits_or_probs")
+    values, probabilities = _probabilities(logits, probabilities)
     labels = as_labels(labels, "labels", length=len(values), num_classes=values.shape[1])
     check_scalar(n_bins, "n_bins", Integral, min_val=1)
-    is_probability = values.min() >= 0 and np.allclose(values.sum(axis=1), 1, rtol=0, atol=1e-4)
-    probabilities = values if is_probability else softmax(values, axis=1)
     confidence = probabilities.max(axis=1)
     right = values.argmax(axis=1) == labels
     edges = np.linspace(0, 1, n_bins + 1)
@@ -73,25 +81,50 @@ def reliability_bins(logits_or_probs, labels, n_bins=10):
     return ReliabilityBins(edges, counts, *means)
 
 
-def expected_calibration_error(logits_or_probs, labels, n_bins=10):
+def expected_calibration_error(logits=None, labels=None, *, probabilities=None, n_bins=10):
     """Mean gap between confidence and accuracy over the bins: ECE (§4, Appendix C).
 
-    ``ECE = Σ_b (n_b / n) |accuracy_b − confidence_b|``.
+    ``ECE = Σ_b (n_b / n) |accuracy_b − confidence_b|``. Whether numbers are logits or probabilities
+    is never guessed: say so by the argument.
 
     Args:
-        logits_or_probs, labels, n_bins: as for :func:`reliability_bins`.
+        logits, labels, probabilities, n_bins: as for :func:`reliability_bins`.
 
     Returns:
         float in [0, 1].
 
     Raises:
-        ValueError: as :func:`reliability_bins`.
+        TypeError, ValueError: as :func:`reliability_bins`.
 
     Example:
-        >>> round(expected_calibration_error([[0.9, 0.1], [0.9, 0.1]], [0, 1]), 3)
+        >>> confident = [[0.9, 0.1], [0.9, 0.1]]
+        >>> round(expected_calibration_error(labels=[0, 1], probabilities=confident), 3)
         0.4
     """
-    bins = reliability_bins(logits_or_probs, labels, n_bins)
+    bins = reliability_bins(logits, labels, probabilities=probabilities, n_bins=n_bins)
     filled = bins.counts > 0
     gaps = np.abs(bins.accuracy - bins.confidence)[filled]
     return float(np.average(gaps, weights=bins.counts[filled]))
+
+
+def _probabilities(logits, probabilities):
+    """What was given, float64 (n, c), and the probabilities that it means."""
+    if (logits is None) == (probabilities is None):
+        raise TypeError("give either logits or probabilities=…, and labels")
+    if probabilities is None:
+        values = as_matrix(logits, "logits")
+        if looks_like_probabilities(values):
+            warnings.warn(
+                "every row of logits is not negative and sums to 1: if these are probabilities, "
+                "pass them as probabilities=…",
+                stacklevel=3,
+            )
+        return values, softmax(values, axis=1)
+    values = as_matrix(probabilities, "probabilities")
+    sums = values.sum(axis=1)
+    if values.min() < 0 or not np.allclose(sums, 1, rtol=0, atol=ROUNDING):
+        raise ValueError(
+            f"probabilities must not be negative and their rows must sum to 1, got a least value "
+            f"of {values.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}"
+        )
+    return values, values

@@ -1,5 +1,6 @@
 """What a classifier says of a batch of images: features, logits and, if known, labels (§3.1)."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -7,12 +8,24 @@ import numpy as np
 import torch
 from sklearn.utils import check_scalar
 
-from mistakes_lib.support.checks import as_labels, as_matrix
+from mistakes_lib.features.batches import batches_of, number_of_batches
+from mistakes_lib.support.checks import (
+    as_labels,
+    as_matrix,
+    check_pixels,
+    looks_like_probabilities,
+)
 from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
 from mistakes_lib.support.progress import progress_bar
 from mistakes_lib.support.storage import load_arrays, save_arrays
 
 __all__ = ["FeatureSet", "extract_features"]
+
+STANDARDISED = 20  # deviations: a standardised pixel is never farther from its mean
+STANDARDISED_TWICE = (
+    "give pixels; the classifier standardises by itself, so leave out your loader's Normalize, or "
+    "the classifier's mean and std"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +36,9 @@ class FeatureSet:
         features: float32 (n, d), the classifier's last hidden layer.
         logits: float32 (n, c), unnormalised class scores.
         labels: int64 (n,) in 0 … c − 1, or None where the inputs have no class.
+
+    Warns:
+        UserWarning: every row of logits looks like probabilities.
 
     Raises:
         ValueError: shapes disagree, a value is not finite, or a label is out of range.
@@ -47,6 +63,12 @@ class FeatureSet:
         labels = self.labels
         if labels is not None:
             labels = as_labels(labels, "labels", length=len(features), num_classes=logits.shape[1])
+        if looks_like_probabilities(logits):
+            warnings.warn(
+                "every row of logits is not negative and sums to 1: these look like probabilities; "
+                "pass what enters the softmax, or their logarithms",
+                stacklevel=3,
+            )
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "labels", labels)
@@ -113,24 +135,6 @@ class FeatureSet:
         return cls(arrays["features"], arrays["logits"], arrays.get("labels"))
 
 
-def _batches(images_or_loader, batch_size):
-    """Yield (images, labels or None) from an array, a tensor or any iterable of batches."""
-    if isinstance(images_or_loader, np.ndarray | torch.Tensor):
-        for start in range(0, len(images_or_loader), batch_size):
-            yield images_or_loader[start : start + batch_size], None
-        return
-    for batch in images_or_loader:
-        yield (batch[0], batch[1]) if isinstance(batch, list | tuple) else (batch, None)
-
-
-def _number_of_batches(images_or_loader, batch_size):
-    """How many batches there will be, for the progress bar; None where nobody knows."""
-    if isinstance(images_or_loader, np.ndarray | torch.Tensor):
-        return -(-len(images_or_loader) // batch_size)
-    return len(images_or_loader) if hasattr(images_or_loader, "__len__") else None
-
-
-@torch.inference_mode()
 def extract_features(
     classifier, images_or_loader, *, labels=None, device="auto", batch_size=512, progress=False
 ):
@@ -138,18 +142,23 @@ def extract_features(
 
     Args:
         classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`.
-        images_or_loader: images (n, 3, h, w), uint8 in 0…255 or float in [0, 1], or an iterable
-            of batches or (batch, labels) pairs such as a DataLoader.
+        images_or_loader: images (n, 3, h, w) or (n, h, w, 3), uint8 in 0…255 or float in [0, 1], a
+            torch Dataset of images or (image, label) pairs, or an iterable of batches such as a
+            DataLoader: of images, of (images, labels) or of dicts with ``pixel_values`` (or
+            ``images``, ``image``) and ``labels`` (or ``label``).
         labels: int (n,), if ``images_or_loader`` brings none.
         device: "auto", "cpu", "cuda", …
-        batch_size: images a step, for arrays and tensors.
+        batch_size: images a step, for arrays, tensors and Datasets.
         progress: show a progress bar.
 
     Returns:
         FeatureSet of n rows, in the order of the images.
 
     Raises:
-        ValueError: there are no images, or they are integers other than uint8.
+        TypeError: what is given holds no images.
+        ValueError: there are no images, they are integers other than uint8, or floats outside
+            [0, 1], as 0…255, or as images that a loader has standardised already: the classifier
+            standardises by itself. One that does not (mean 0, deviation 1) takes those.
 
     Example:
         >>> from mistakes_lib.classifiers import FeatureClassifier
@@ -161,22 +170,16 @@ def extract_features(
     """
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
-    classifier = classifier.to(device)
+    classifier = classifier.to(device)  # not in inference mode: later gradients need usual tensors
     features, logits, seen_labels = [], [], []
-    with eval_mode(classifier):
+    with eval_mode(classifier), torch.inference_mode():
         for images, batch_labels in progress_bar(
-            _batches(images_or_loader, batch_size),
+            batches_of(images_or_loader, batch_size),
             desc="features",
-            total=_number_of_batches(images_or_loader, batch_size),
+            total=number_of_batches(images_or_loader, batch_size),
             shown=progress,
         ):
-            if not isinstance(images, torch.Tensor):
-                # A copy, since torch refuses reversed arrays and warns of read-only ones.
-                images = torch.tensor(np.ascontiguousarray(images))
-            if images.dtype != torch.uint8 and not images.is_floating_point():
-                raise ValueError(f"images must be uint8 or float, got {images.dtype}")
-            scale = 255 if images.dtype == torch.uint8 else 1
-            images = channels_last(images.to(device, classifier.mean.dtype) / scale)
+            images = _as_pixels(images, classifier, device)
             batch = classifier.features(images)  # (b, d)
             features.append(batch.float().cpu().numpy())
             logits.append(classifier.head(batch).float().cpu().numpy())
@@ -187,3 +190,21 @@ def extract_features(
     if seen_labels:
         labels = np.concatenate(seen_labels)
     return FeatureSet(np.concatenate(features), np.concatenate(logits), labels)
+
+
+def _as_pixels(images, classifier, device):
+    """A batch as the classifier takes it: (b, channels, h, w) in [0, 1], on its device."""
+    if not isinstance(images, torch.Tensor):
+        # A copy, since torch refuses reversed arrays and warns of read-only ones.
+        images = torch.tensor(np.ascontiguousarray(images))
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"images must be uint8 or float, got {images.dtype}")
+    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        images = images.permute(0, 3, 1, 2)  # (b, h, w, 3), as TensorFlow and OpenCV have them
+    is_bytes = images.dtype == torch.uint8
+    if images.numel():
+        lowest, highest = (float(value) for value in images.aminmax())
+        plain = not classifier.mean.any() and bool((classifier.std == 1).all())
+        if not (plain and not is_bytes and -STANDARDISED < lowest < 0 < highest < STANDARDISED):
+            check_pixels(lowest, highest, is_bytes=is_bytes, advice=STANDARDISED_TWICE)
+    return channels_last(images.to(device, classifier.mean.dtype) / (255 if is_bytes else 1))

@@ -1,34 +1,31 @@
-"""Features that users bring: in files of arrays, or row by row on a stream."""
+"""Features that users bring in files: arrays, tables of numbers, or rows of text."""
 
-import csv
-import json
 import zipfile
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from mistakes_lib.features.feature_set import FeatureSet
-from mistakes_lib.support.storage import read_safetensors
+from mistakes_lib.features.streams import PARTS, read_stream
+from mistakes_lib.features.tables import arrays_of_table
 
 __all__ = ["load_features", "read_stream"]
 
-PARTS = ("features", "logits", "labels")
-CSV_COLUMNS = {"features": "feature_", "logits": "logit_", "labels": "label"}
-
 
 def load_features(path):
-    """Read a FeatureSet from a file; its suffix says of which kind.
+    """Read a FeatureSet from a file; its suffix, in any case, says of which kind.
 
     Args:
-        path: ``.npz`` or ``.safetensors`` with the arrays features (n, d), logits (n, c), perhaps
-            labels (n,), such as
-            :meth:`~mistakes_lib.features.feature_set.FeatureSet.save` writes; or
-            ``.parquet`` with columns of these names, of which features and logits hold a list a
-            row.
+        path: ``.npz`` or ``.safetensors`` (in any precision) with the arrays features (n, d),
+            logits (n, c), perhaps labels (n,) or (n, 1), such as
+            :meth:`~mistakes_lib.features.feature_set.FeatureSet.save` writes; ``.parquet``
+            (``.pq``), or a folder of such parts, with columns of these names, of which features
+            and logits hold a list a row, or with columns feature_0, feature_1, …, logit_0, …,
+            label; or ``.csv`` and ``.jsonl`` as :func:`read_stream` takes them.
 
     Returns:
-        FeatureSet.
+        FeatureSet. A column of labels that are all missing counts as none.
 
     Raises:
         FileNotFoundError: no such file.
@@ -39,17 +36,17 @@ def load_features(path):
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "test.npz"
-        ...     np.savez(file, features=np.eye(2), logits=np.eye(2), labels=[0, 0])
+        ...     np.savez(file, features=np.eye(2), logits=2 * np.eye(2), labels=[0, 0])
         ...     load_features(file).correct
         array([ True, False])
     """
     path = Path(path)
-    readers = {".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file {path}")
-    if path.suffix not in readers:
-        raise ValueError(f"{path} must end in {', '.join(readers)}: of which kind is it?")
-    arrays = readers[path.suffix](path)
+    suffix = ".parquet" if path.is_dir() else path.suffix.lower()
+    if suffix not in READERS:
+        raise ValueError(f"{path} must end in {', '.join(READERS)}: of which kind is it?")
+    arrays = READERS[suffix](path)
     missing = [name for name in PARTS[:2] if name not in arrays]
     if missing:
         found = ", ".join(sorted(arrays)) or "nothing"
@@ -58,35 +55,6 @@ def load_features(path):
         return FeatureSet(*(arrays.get(name) for name in PARTS))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def read_stream(lines, kind, *, block=1000):
-    """Read features row by row, such as from a pipe.
-
-    Args:
-        lines: iterable of lines of text.
-        kind: "jsonl", where a line is an object with the lists ``features`` and ``logits`` and
-            perhaps a number ``labels``; or "csv", whose header names the columns feature_0,
-            feature_1, …, logit_0, … and perhaps label.
-        block: most rows that are read before they are given on.
-
-    Yields:
-        FeatureSet of up to ``block`` rows.
-
-    Raises:
-        ValueError: a line that cannot be read; its number is named.
-    """
-    rows = {"jsonl": _json_rows, "csv": _csv_rows}[kind](lines)
-    start = 0
-    while some := list(islice(rows, block)):
-        columns = {name: [row[name] for row in some if name in row] for name in PARTS}
-        if len(columns["labels"]) not in (0, len(some)):
-            raise ValueError(f"rows {start + 1} to {start + len(some)}: some have labels, some not")
-        try:
-            yield FeatureSet(*(columns[name] or None for name in PARTS))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"rows {start + 1} to {start + len(some)}: {error}") from None
-        start += len(some)
 
 
 def _read_npz(path):
@@ -108,59 +76,57 @@ def _read_npz(path):
 
 
 def _read_safetensors(path):
-    arrays, _ = read_safetensors(path)
-    return arrays
+    """What is asked for, through torch, which knows bfloat16 and float8; nothing else is read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            found = {name: file.get_tensor(name) for name in PARTS if name in names}
+            found |= {name: None for name in names if name not in PARTS}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    return {
+        name: tensor.double().numpy() if tensor is not None else None
+        for name, tensor in found.items()
+    }
 
 
 def _read_parquet(path):
     import pandas as pd
 
+    parts = [path]
+    if path.is_dir():
+        parts = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".pq"))
+        if not parts:
+            raise ValueError(f"{path} is a folder without .parquet files")
     try:
-        table = pd.read_parquet(path, columns=None)
+        table = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
     except Exception as error:  # pyarrow has many kinds
         message = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged or no Parquet file: {message}") from None
-    arrays = {}
-    for name in PARTS:
-        if name in table:
-            values = table[name].tolist()
-            try:
-                arrays[name] = np.array(values, dtype=np.int64 if name == "labels" else np.float64)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}: {name} is no column of numbers: {error}") from None
-    return arrays
+    return arrays_of_table(table, path)
 
 
-def _json_rows(lines):
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number} is no JSON: {error}") from None
-        if not isinstance(row, dict) or not set(PARTS[:2]) <= set(row):
-            raise ValueError(f"line {number} must be an object with features and logits")
-        yield row
-
-
-def _csv_rows(lines):
-    reader = csv.DictReader(lines)
-    header = reader.fieldnames or []
-    columns = {
-        name: [column for column in header if column.startswith(prefix)]
-        for name, prefix in CSV_COLUMNS.items()
+def _read_lines(path):
+    kind = "csv" if path.suffix.lower() == ".csv" else "jsonl"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            blocks = list(read_stream(iter(lines), kind))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    arrays = {
+        name: [getattr(block, name) for block in blocks]
+        for name in PARTS
+        if blocks and all(getattr(block, name) is not None for block in blocks)
     }
-    for name in PARTS[:2]:
-        if not columns[name]:
-            raise ValueError(f"the header has no column {CSV_COLUMNS[name]}0")
-    for row in reader:
-        try:
-            values = {
-                name: [float(row[column]) for column in own] for name, own in columns.items() if own
-            }
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"line {reader.line_num} holds no number: {error}") from None
-        if "labels" in values:
-            values["labels"] = values["labels"][0]
-        yield values
+    return {name: np.concatenate(each) for name, each in arrays.items()}
+
+
+READERS = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".parquet": _read_parquet,
+    ".pq": _read_parquet,
+    ".csv": _read_lines,
+    ".jsonl": _read_lines,
+    ".ndjson": _read_lines,
+}

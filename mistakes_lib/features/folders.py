@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ from torch.utils.data import DataLoader
 
 from mistakes_lib.data.files import ImageFiles, list_unlabelled, read_image, split_files
 from mistakes_lib.features.feature_set import FeatureSet, extract_features
+from mistakes_lib.features.stored import fingerprint_of, stored_features
 
 __all__ = ["FolderFeatures", "features_of_folders", "thumbnails"]
 
 BATCH_SIZE = 64
+WORTH_WORKERS = 1000  # images from which on it pays to start processes
 THUMBNAIL = 112  # pixels of the longer side
 
 
@@ -36,7 +39,18 @@ class FolderFeatures:
     files: dict[str, ImageFiles]
 
 
-def features_of_folders(network, folder, *, suspects=None, seed=0, device="auto", progress=False):
+def features_of_folders(
+    network,
+    folder,
+    *,
+    suspects=None,
+    seed=0,
+    device="auto",
+    workers=None,
+    keep=None,
+    validation_from_test=False,
+    progress=False,
+):
     """Run a network over a folder of images, divided into training, validation and test files.
 
     Args:
@@ -46,15 +60,21 @@ def features_of_folders(network, folder, *, suspects=None, seed=0, device="auto"
         suspects: dict of name → folder of images from elsewhere, whatever its subfolders.
         seed: of the division.
         device: "auto", "cpu", "cuda", …
+        workers: processes that read images ahead of the network; by default as many as there are
+            cores, at most 8, and none for few images.
+        keep: folder where features are kept in blocks, so that a killed call goes on where it was
+            and ``mistakes fit`` can read them; None keeps none.
+        validation_from_test: let half of the test images be the validation images, for a network
+            that was trained on all others.
         progress: show a progress bar for each set.
 
     Returns:
-        FolderFeatures.
+        FolderFeatures. Classes without images are left to the network.
 
     Raises:
         FileNotFoundError: no such folder, or no images in it.
-        ValueError: a class that the network does not know, one with fewer than two training
-            images, or a damaged image, which is named.
+        ValueError: a class that the network does not know, one with a single training image,
+            images of different sizes where none is given, or a damaged image, which is named.
 
     Example:
         >>> import tempfile
@@ -72,24 +92,56 @@ def features_of_folders(network, folder, *, suspects=None, seed=0, device="auto"
         >>> {name: len(features) for name, features in found.sets.items()}
         {'train': 32, 'validation': 4, 'test': 4}
     """
-    files = split_files(folder, network.classes, seed=seed)
+    files = split_files(
+        folder, network.classes, seed=seed, validation_from_test=validation_from_test
+    )
     counts = np.bincount(files["train"].labels, minlength=len(network.classes))
-    if counts.min() < 2:
+    few = np.flatnonzero(counts == 1)
+    if len(few):
         raise ValueError(
-            f"class {network.classes[counts.argmin()]!r} has {counts.min()} training images in "
+            f"class {network.classes[few[0]]!r} has 1 training image in "
             f"{files['train'].origin}: a report needs two or more of each class"
         )
     others = {name: list_unlabelled(path) for name, path in (suspects or {}).items()}
 
     def watch(images):
-        loader = DataLoader(images.prepared(network.preprocessing), batch_size=BATCH_SIZE)
-        return extract_features(network.classifier, loader, device=device, progress=progress)
+        return _features(network, images, device, workers, progress)
+
+    owner = [fingerprint_of(network.classifier), str(network.preprocessing), network.layer]
+    owner += [network.classifier.mean.flatten().tolist(), network.classifier.std.flatten().tolist()]
+
+    def watch_or_read(name, images):
+        if keep is None:
+            return watch(images)
+        return stored_features(watch, keep, name, images, owner)
 
     return FolderFeatures(
-        {name: watch(images) for name, images in files.items()},
-        {name: watch(images) for name, images in others.items()},
+        {name: watch_or_read(name, images) for name, images in files.items()},
+        {name: watch_or_read(f"suspects-{name}", images) for name, images in others.items()},
         files,
     )
+
+
+def _features(network, images, device, workers, progress):
+    """Features of files, which workers read ahead."""
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        workers = min(8, cores) if len(images) >= WORTH_WORKERS and cores > 1 else 0
+    loader = DataLoader(
+        images.prepared(network.preprocessing), batch_size=BATCH_SIZE, num_workers=workers
+    )
+    try:
+        return extract_features(network.classifier, loader, device=device, progress=progress)
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        if "equal size" in str(error):
+            raise ValueError(
+                f"the images of {images.origin} differ in size: give --size, the edge of the "
+                "images that the network was trained on"
+            ) from None
+        if "DataLoader worker" in str(error):  # the worker's own traceback; its end is the reason
+            reason = str(error).strip().splitlines()[-1].partition(": ")[2]
+            raise ValueError(reason) from None
+        raise
 
 
 def thumbnails(files, rows):

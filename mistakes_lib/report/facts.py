@@ -4,13 +4,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.detector import Detector, guarantee, usual_components
+from mistakes_lib.detector import (
+    Detector,
+    Watched,
+    guarantee,
+    method_key,
+    usual_components,
+    usual_mixture,
+)
 from mistakes_lib.evaluation.calibration import expected_calibration_error, reliability_bins
 from mistakes_lib.evaluation.hypothesis import mann_whitney
 from mistakes_lib.evaluation.risk import risk_coverage
 from mistakes_lib.evaluation.tables import detection_table, fit_scorer, usual_scorers
 from mistakes_lib.evaluation.thresholds import conformal_threshold
+from mistakes_lib.report.advice import advise
+from mistakes_lib.report.alarms import find_alarms
 from mistakes_lib.scores import Combined, LogLikelihood, TemperatureScaling
 from mistakes_lib.support.progress import progress_bar
 
@@ -26,10 +34,11 @@ class Report:
     """What was found.
 
     Attributes:
-        facts: JSON-ready nested dict with the keys inputs, verdicts, methods, explorer, detector,
-            calibration and extremes.
+        facts: JSON-ready nested dict with the keys inputs, alarms, verdicts, methods, explorer,
+            detector, calibration, extremes and advice.
         detector: the paper's score with a threshold, ready for use.
         rule: name of the paper's score in the tables.
+        watched: the network with this detector, where the report was made from a network.
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
@@ -39,12 +48,13 @@ class Report:
         ...     return FeatureSet(logits, logits, logits.argmax(axis=1) ^ (rng.random(n) < 0.25))
         >>> report = make_report(draw(100), draw(100), draw(100), n_components=2)
         >>> report.rule, list(report.facts)[:3]
-        ('GMM-2', ['inputs', 'verdicts', 'methods'])
+        ('GMM-2', ['inputs', 'alarms', 'verdicts'])
     """
 
     facts: dict
     detector: Detector
     rule: str
+    watched: Watched | None = None
 
 
 def make_report(
@@ -56,6 +66,7 @@ def make_report(
     n_components=None,
     false_alarms=0.05,
     confidence=0.95,
+    classes=None,
     seed=0,
     progress=False,
 ):
@@ -72,6 +83,7 @@ def make_report(
             if they are fewer than 1,000.
         false_alarms: share of correct predictions that may be flagged.
         confidence: of the intervals, in (0, 1).
+        classes: names of the classifier's outputs, in their order, for the alarms.
         seed: of the fits and of the bootstrap.
         progress: show bars of the methods that are fitted and score.
 
@@ -79,8 +91,9 @@ def make_report(
         Report.
 
     Raises:
-        ValueError: a set without labels, a test set without mistakes or without correct
-            predictions, a suspect set named "mistakes", or sets of different classifiers.
+        ValueError: a set without labels, a test set without correct predictions or with neither
+            mistakes nor suspects beside it, a suspect set named "mistakes", or sets of different
+            classifiers.
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
@@ -99,26 +112,35 @@ def make_report(
     for name, split in {"train": train, "validation": validation, "test": test}.items():
         if split.labels is None:
             raise ValueError(f"the {name} set has no labels, but a report needs them")
-    if test.correct.all() or not test.correct.any():
-        kind = "right" if test.correct[0] else "wrong"
-        raise ValueError(f"all {len(test)} test predictions are {kind}: there is nothing to tell")
+    if not test.correct.any():
+        raise ValueError(
+            f"all {len(test)} test predictions are wrong: there is nothing to tell; are the "
+            "classes in the order of the network's outputs, and do labels begin with 0?"
+        )
+    if test.correct.all() and not suspects:
+        raise ValueError(
+            f"all {len(test)} test predictions are right: there is nothing to tell without "
+            "suspects, such as images from elsewhere"
+        )
     if MISTAKES in suspects:
         raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
     if n_components is None:
         n_components = usual_components(train)
-    density = DiagonalGMM(n_components, random_state=seed)
+    density = usual_mixture(train, n_components, random_state=seed)
     scorers, left_out = _fit_what_can_be(train, validation, density, progress)
     ours = next(iter(scorers))
     both = [scorers[ours], scorers["Calibrated"]]
     if not validation.correct.all():
         scorers["Combined"] = Combined(both).fit(validation)
-    pairs = {name: {} for name in (MISTAKES, *suspects)}
+    judged = suspects if test.correct.all() else (MISTAKES, *suspects)
+    pairs = {name: {} for name in judged}
     scores = {}
     for name, scorer in progress_bar(
         scorers.items(), desc="scoring", unit="method", shown=progress
     ):
         scores[name] = own = scorer.score_samples(test)
-        pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
+        if MISTAKES in pairs:
+            pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
         for key, batch in suspects.items():
             pairs[key][name] = own, scorer.score_samples(batch)
     tables = {
@@ -128,8 +150,12 @@ def make_report(
     usual = scorers[ours].score_samples(validation)[validation.correct]
     threshold = conformal_threshold(usual, false_alarms)
     rule = guarantee(false_alarms)
+    detector = _detector(scores[ours], test.correct, threshold, rule, false_alarms)
     facts = {
         "inputs": _inputs(train, validation, test, suspects),
+        "alarms": find_alarms(
+            train, validation, test, detector, classes=classes, confidence=confidence
+        ),
         "verdicts": [
             _verdict(name, tables[name], pairs[name][ours], ours, confidence) for name in pairs
         ],
@@ -140,9 +166,10 @@ def make_report(
             for name in (ours, "Calibrated", "Combined")
             if name in scorers
         },
-        "detector": _detector(scores[ours], test.correct, threshold, rule),
+        "detector": detector,
         "calibration": _calibration(scorers["Calibrated"], test),
         "extremes": _extremes(scores[ours], test),
+        "advice": advise(pairs, tables, {n: k for n, s in scorers.items() if (k := method_key(s))}),
     }
     return Report(facts, Detector(scorers[ours], threshold, rule), ours)
 
@@ -208,18 +235,19 @@ def _explorer(scores, correct):
         rows["threshold"].append(float(threshold))
         rows["flagged"].append(float(flagged.mean()))
         rows["precision"].append(float(hits / flagged.sum()) if flagged.any() else None)
-        rows["recall"].append(float(hits / (~correct).sum()))
+        rows["recall"].append(None if correct.all() else float(hits / (~correct).sum()))
         rows["risk"].append(float((~correct[kept]).mean()))
     return rows | {"aurc": risk_coverage(scores, correct).aurc}
 
 
-def _detector(scores, correct, threshold, rule):
+def _detector(scores, correct, threshold, rule, promised):
     flagged = scores < threshold
     return {
         "rule": rule,
+        "promised": promised if np.isfinite(threshold) else None,
         "threshold": float(threshold) if np.isfinite(threshold) else None,
         "false_alarms": float(flagged[correct].mean()),
-        "caught": float(flagged[~correct].mean()),
+        "caught": None if correct.all() else float(flagged[~correct].mean()),
         "error_before": float((~correct).mean()),
         "error_after": float((~correct[~flagged]).mean()) if (~flagged).any() else None,
     }
@@ -227,11 +255,11 @@ def _detector(scores, correct, threshold, rule):
 
 def _calibration(temperature, test):
     probabilities = temperature.calibrated_probabilities(test)
-    bins = reliability_bins(probabilities, test.labels)
+    bins = reliability_bins(labels=test.labels, probabilities=probabilities)
     return {
         "temperature": temperature.temperature_,
         "ece_before": expected_calibration_error(test.logits, test.labels),
-        "ece_after": expected_calibration_error(probabilities, test.labels),
+        "ece_after": expected_calibration_error(labels=test.labels, probabilities=probabilities),
         "counts": bins.counts.tolist(),
         "confidence": [None if np.isnan(v) else float(v) for v in bins.confidence],
         "accuracy": [None if np.isnan(v) else float(v) for v in bins.accuracy],

@@ -1,10 +1,15 @@
 """A report on a network and a folder of images: what was asked for, and the page with pictures."""
 
+from dataclasses import replace
+
 from mistakes_lib.classifiers.loading import load_network
-from mistakes_lib.data.files import class_names
+from mistakes_lib.data.files import class_names, list_unlabelled
+from mistakes_lib.data.reading import common_size
+from mistakes_lib.detector import Watched
 from mistakes_lib.features.folders import features_of_folders, thumbnails
 from mistakes_lib.report.facts import make_report
 from mistakes_lib.report.page import report_html
+from mistakes_lib.report.understood import summary, try_other_inputs
 
 __all__ = ["report_on_model"]
 
@@ -24,6 +29,10 @@ def report_on_model(
     false_alarms=0.05,
     seed=0,
     device="auto",
+    workers=None,
+    keep=None,
+    validation_from_test=False,
+    say=None,
     progress=False,
 ):
     """Report on a network by its name and a folder of images.
@@ -35,7 +44,8 @@ def report_on_model(
             divides it.
         weights: file of a state dict, or "pretrained".
         classes: names of the network's outputs, in their order.
-        size: edge of its images in pixels.
+        size: edge of its images in pixels; by default what the network's own weights want, and for
+            a function the images' own size where all have the same.
         mean: per-channel mean that it subtracts.
         std: per-channel standard deviation that it divides by.
         head: name of its last linear layer.
@@ -45,11 +55,15 @@ def report_on_model(
         false_alarms: share of correct predictions that may be flagged.
         seed: of the division, the fits and the bootstrap.
         device: "auto", "cpu", "cuda", …
+        workers, keep, validation_from_test: as for
+            :func:`~mistakes_lib.features.folders.features_of_folders`.
+        say: function of a line of text, called with what was understood as soon as it is known.
         progress: show progress bars.
 
     Returns:
-        (Report, HTML page): the report's facts have the key "source" as well, and the extremes
-        name their files and classes.
+        (Report, HTML page): the report's facts have the keys "understood" and "source" as well, and
+        the extremes name their files and classes; ``report.watched`` is the network with the
+        detector.
 
     Raises:
         FileNotFoundError, ImportError, RuntimeError, TypeError, ValueError: what the functions
@@ -69,6 +83,7 @@ def report_on_model(
         >>> report.facts["source"]["model"], "<html" in page
         ('mistakes_lib.classifiers:densenet_bc', True)
     """
+    image_size = common_size(list_unlabelled(images).paths)
     network = load_network(
         model,
         class_names(images),
@@ -78,18 +93,37 @@ def report_on_model(
         mean=mean,
         std=std,
         head=head,
+        image_size=image_size,
     )
     found = features_of_folders(
-        network, images, suspects=suspects, seed=seed, device=device, progress=progress
+        network,
+        images,
+        suspects=suspects,
+        seed=seed,
+        device=device,
+        workers=workers,
+        keep=keep,
+        validation_from_test=validation_from_test,
+        progress=progress,
     )
+    understood = summary(network, found, image_size)
+    for line in understood if say else ():
+        say(f"{line['what']}: {line['found']}")
     report = make_report(
         **found.sets,
         suspects=found.suspects,
         n_components=n_components,
         false_alarms=false_alarms,
+        classes=network.classes,
         seed=seed,
         progress=progress,
     )
+    other = try_other_inputs(
+        network, found.files["train"], found.sets["train"].accuracy, image_size, device=device
+    )
+    if other:
+        report.facts["alarms"].insert(0, other)
+    report.facts["understood"] = understood
     report.facts["source"] = {
         "model": network.description,
         "images": str(network.preprocessing),
@@ -101,4 +135,5 @@ def report_on_model(
         row["file"] = str(test.paths[row["row"]])
         row["class"] = network.classes[row["label"]]
         row["predicted"] = network.classes[row["prediction"]]
-    return report, report_html(report, pictures=thumbnails(test, {row["row"] for row in shown}))
+    page = report_html(report, pictures=thumbnails(test, {row["row"] for row in shown}))
+    return replace(report, watched=Watched(network, report.detector, device=device)), page

@@ -76,7 +76,7 @@ def _explorer(methods):
         precision = rows["precision"][i]
         text = (
             f"threshold {threshold:.4g}: coverage {coverage:.1%}, risk {rows['risk'][i]:.1%}, "
-            f"recall {rows['recall'][i]:.1%}, "
+            f"recall {'–' if rows['recall'][i] is None else format(rows['recall'][i], '.1%')}, "
             f"precision {'–' if precision is None else f'{precision:.1%}'}"
         )
         line = {"type": "line", "x0": coverage, "x1": coverage, "y0": 0, "y1": 1, "yref": "paper"}

@@ -1,5 +1,6 @@
 """Turn what a user passes into checked NumPy arrays, or say clearly what is wrong with it."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -12,8 +13,10 @@ __all__ = [
     "as_matrix",
     "as_vector",
     "check_fraction",
+    "check_pixels",
     "check_positive",
     "check_ranges",
+    "looks_like_probabilities",
 ]
 
 
@@ -81,7 +84,13 @@ def as_labels(values, name, *, length=None, num_classes=None):
         ValueError: not one-dimensional, not whole numbers, not of ``length``, or outside
             0 … ``num_classes`` − 1 (the first offending index is named).
     """
-    array = as_vector(values, name)
+    array = as_array(values, name)
+    if array.ndim == 2 and array.shape[1] == 1:  # a column, as Keras has them
+        array = array[:, 0]
+    if array.ndim == 2 and np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all():
+        raise ValueError(f"{name} are one-hot, {array.shape}: pass {name}.argmax(axis=1)")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     if (array != np.round(array)).any():
         raise ValueError(f"{name} must be whole numbers (class indices)")
     if length is not None and len(array) != length:
@@ -90,11 +99,63 @@ def as_labels(values, name, *, length=None, num_classes=None):
     if num_classes is not None:
         bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if len(bad):
+            from_one = labels.min() >= 1 and labels.max() == num_classes
             raise ValueError(
                 f"{name}[{bad[0]}] is {labels[bad[0]]}, outside 0…{num_classes - 1} "
                 f"for {num_classes} classes"
+                + (": if your labels begin with 1, subtract 1" if from_one else "")
             )
     return labels
+
+
+def check_pixels(lowest, highest, *, is_bytes, advice):
+    """Raise ValueError unless images are in the range that the library takes, and say why.
+
+    Args:
+        lowest, highest: of all pixels.
+        is_bytes: the images are uint8, 0…255; else floats in [0, 1].
+        advice: what to do about images that are standardised already.
+
+    Example:
+        >>> check_pixels(0.0, 255.0, is_bytes=False, advice="")
+        Traceback (most recent call last):
+        ...
+        ValueError: images must lie in [0, 1], got values from 0 to 255: pass uint8 or divide by 255
+    """
+    if is_bytes:
+        if 0 < highest <= 1:
+            warnings.warn(
+                "the images are uint8, 0…255, but no pixel is above 1: if these were floats in "
+                "[0, 1], do not convert them to uint8",
+                stacklevel=3,
+            )
+        return
+    if np.isnan(lowest) or np.isnan(highest):
+        raise ValueError("images have a NaN: remove or repair them")
+    if lowest < 0 or highest > 1:
+        way = advice if lowest < 0 else "pass uint8 or divide by 255"
+        raise ValueError(
+            f"images must lie in [0, 1], got values from {lowest:.4g} to {highest:.4g}: {way}"
+        )
+    if 0 < highest <= 1 / 255:
+        warnings.warn(
+            f"no pixel is above {highest:.2g} of 1: were the images divided by 255 twice?",
+            stacklevel=3,
+        )
+
+
+def looks_like_probabilities(logits):
+    """Whether every row of (n, c), c > 1, is not negative and sums to 1, as after a softmax.
+
+    Example:
+        >>> looks_like_probabilities(np.array([[0.9, 0.1]]))
+        True
+    """
+    return bool(
+        logits.shape[1] > 1
+        and logits.min() >= 0
+        and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-3)
+    )
 
 
 def as_flags(values, name, scores):

@@ -10,8 +10,10 @@ from torchvision.transforms.functional import normalize
 from mistakes_lib.data.files import (
     Preprocessing,
     class_names,
+    common_size,
     list_files,
     list_unlabelled,
+    natural_order,
     read_image,
     split_files,
 )
@@ -57,12 +59,15 @@ def test_one_subfolder_a_class_is_divided_by_the_seed(tmp_path):
         (("train", "val", "test"), ([20, 20], [6, 6], [4, 4]), "{}/val"),
         (("train", "test"), ([18, 18], [2, 2], [4, 4]), "10 % of {}/train"),
         (("train", "val"), ([20, 20], [3, 3], [3, 3]), "half of {}/val"),
+        (("train",), ([16, 16], [2, 2], [2, 2]), "10 % of {}/train"),
+        (("Train", "valid", "TEST"), ([20, 20], [6, 6], [4, 4]), "{}/valid"),
+        (("training", "dev", "testing"), ([20, 20], [6, 6], [4, 4]), "{}/dev"),
     ],
 )
 def test_folders_that_are_divided_already_are_taken_so(tmp_path, layout, expected, validation):
-    sizes = {"train": 20, "validation": 6, "val": 6, "test": 4}
-    for name in layout:
-        write(tmp_path / name, {"cat": sizes[name], "dog": sizes[name]})
+    sizes = (20, 4) if layout == ("train", "test") else (20, 6, 4)
+    for name, size in zip(layout, sizes, strict=False):
+        write(tmp_path / name, {"cat": size, "dog": size})
     files = split_files(tmp_path)
     assert class_names(tmp_path) == ("cat", "dog")
     assert tuple(counts(files).values()) == expected
@@ -117,3 +122,115 @@ def test_preprocessing_is_torchvisions(shape):
     ours = Preprocessing(256, 224, "bilinear")(image)
     assert ours.dtype == torch.uint8
     torch.testing.assert_close(normalize(ours / 255, preset.mean, preset.std), preset(image))
+
+
+# --- what users run into -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_deep_grey_images_are_scaled_by_their_depth(tmp_path, suffix):
+    """Pillow alone clips: everything above 255 of 65535 would be white."""
+    deep = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
+    Image.fromarray(deep).save(tmp_path / f"x.{suffix}")
+    found = np.asarray(read_image(tmp_path / f"x.{suffix}"))
+    assert found.shape == (8, 8, 3)
+    np.testing.assert_allclose(found[..., 0], deep / 257, atol=1)
+    assert len(np.unique(found)) > 32
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_numbers_without_a_known_range_are_refused_by_name(tmp_path, dtype):
+    Image.fromarray(np.full((4, 4), 70000, dtype)).save(tmp_path / "depth.tif")
+    with pytest.raises(ValueError, match=r"depth\.tif .*without a known range; save it with 8 or"):
+        read_image(tmp_path / "depth.tif")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_every_mode_becomes_red_green_and_blue(tmp_path, mode):
+    from mistakes_lib.data import reading
+
+    image = Image.new("RGB", (4, 4), (255, 255, 255))
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+    else:
+        image = image.convert(mode)
+    red, green, blue = reading._as_bytes(image, "x").convert("RGB").getpixel((0, 0))
+    assert min(red, green, blue) >= 254
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tiff", "ppm", "webp", "JPEG", "bmp", "jp2", "tga"])
+def test_every_format_of_pillow_is_found(tmp_path, suffix):
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(tmp_path / "cat" / f"x.{suffix}")
+    (path,) = list_files(tmp_path).paths
+    assert read_image(path).size == (8, 8)
+
+
+def test_images_in_subfolders_of_a_class_are_found_and_the_rest_is_counted(tmp_path):
+    write(tmp_path, {"cat/2020/may": 3, "cat/2021": 2, "cat": 1, "dog": 4, "emu": 0})
+    write(tmp_path / "__MACOSX", {"cat": 2})
+    write(tmp_path / ".ipynb_checkpoints", {"cat": 2})
+    (tmp_path / "cat" / "._000.png").write_bytes(b"of a Mac")
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"of Windows")
+    (tmp_path / "dog" / "notes.txt").write_text("said")
+    (tmp_path / "read.me").write_text("said")
+    files = list_files(tmp_path)
+    assert files.classes == class_names(tmp_path) == ("cat", "dog")
+    assert np.bincount(files.labels).tolist() == [6, 4]
+    assert files.passed_over == {
+        "hidden or made by the system": 4,
+        "no images (.txt)": 1,
+        "subfolders without images (emu)": 1,
+        "files outside the class folders (read.me)": 1,
+    }
+
+
+def test_a_link_that_leads_back_is_followed_once(tmp_path):
+    write(tmp_path, {"cat": 2})
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    assert len(list_files(tmp_path)) == 2
+
+
+def test_splits_that_cannot_be_meant_are_named(tmp_path):
+    for name in ("val", "test"):
+        write(tmp_path / name, {"cat": 3, "dog": 3})
+    with pytest.raises(ValueError, match=r"has test, val but no train: .*trained on, in .*train"):
+        split_files(tmp_path)
+    write(tmp_path / "train", {"cat": 9, "dog": 9})
+    write(tmp_path / "valid", {"cat": 3, "dog": 3})
+    with pytest.raises(ValueError, match="two folders of validation images, val and valid"):
+        split_files(tmp_path)
+
+
+def test_a_class_may_be_called_train_and_a_flat_test_folder_is_passed_over(tmp_path):
+    write(tmp_path / "a", {"train": 20, "bus": 20})
+    assert class_names(tmp_path / "a") == ("bus", "train")
+    write(tmp_path / "b" / "train", {"cat": 20, "dog": 20})
+    write(tmp_path / "b", {"test": 5})
+    files = split_files(tmp_path / "b")
+    assert counts(files)["test"] == [2, 2]
+    assert files["train"].passed_over == {"folders beside the splits (test)": 1}
+
+
+def test_natural_order_is_timms(tmp_path):
+    from timm.data.readers.reader_image_folder import find_images_and_targets
+
+    names = [f"class_{i}" for i in range(1, 12)] + ["10", "9", "Zebra", "ant"]
+    write(tmp_path, dict.fromkeys(names, 1))
+    _, numbers = find_images_and_targets(str(tmp_path))
+    expected = tuple(sorted(numbers, key=numbers.get))
+    assert natural_order(names) == expected == class_names(tmp_path, natural=True)
+    assert class_names(tmp_path) == tuple(sorted(names)) != expected
+
+
+def test_the_common_size_is_that_of_all(tmp_path):
+    write(tmp_path, {"cat": 3})
+    paths = list_files(tmp_path).paths
+    assert common_size(paths) == (4, 4)
+    Image.new("RGB", (5, 4)).save(tmp_path / "cat" / "z.png")
+    assert common_size(list_files(tmp_path).paths) is None
+    assert Preprocessing()(Image.new("RGB", (5, 4))).shape == (3, 4, 5)
+    assert "grey" in str(Preprocessing(channels=1)) and "size as it is" in str(Preprocessing())

@@ -189,7 +189,7 @@ def test_ece_equals_torchmetrics(seed, n_bins, scale):
     reference = multiclass_calibration_error(
         torch.tensor(softmax(logits, axis=1)), torch.tensor(labels), 4, n_bins=n_bins, norm="l1"
     )
-    assert expected_calibration_error(logits, labels, n_bins) == pytest.approx(
+    assert expected_calibration_error(logits, labels, n_bins=n_bins) == pytest.approx(
         reference.item(), abs=1e-6
     )
 
@@ -197,20 +197,48 @@ def test_ece_equals_torchmetrics(seed, n_bins, scale):
 def test_probabilities_and_their_logits_give_the_same_error():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(50, 3)), rng.integers(3, size=50)
-    assert expected_calibration_error(softmax(logits, axis=1), labels) == pytest.approx(
+    probabilities = softmax(logits, axis=1)
+    assert expected_calibration_error(labels=labels, probabilities=probabilities) == pytest.approx(
         expected_calibration_error(logits, labels)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_probabilities_of_half_precision_are_not_taken_for_logits(dtype):
+    """500 rows of 1000 classes: their sums leave 1 by more than rounding in float32 explains."""
+    rng = np.random.default_rng(0)
+    logits, labels = 4 * rng.normal(size=(500, 1000)), rng.integers(1000, size=500)
+    probabilities = softmax(logits, axis=1)
+    expected = expected_calibration_error(labels=labels, probabilities=probabilities)
+    assert expected > 0.1
+    rounded = torch.tensor(probabilities).to(dtype)
+    ours = expected_calibration_error(labels=labels, probabilities=rounded)
+    assert ours == pytest.approx(expected, abs=0.01)
+
+
+def test_what_is_given_is_never_guessed():
+    with pytest.warns(UserWarning, match="pass them as probabilities="):
+        assert expected_calibration_error([[1.0, 0.0]], [0]) == pytest.approx(1 / (1 + math.e))
+    assert expected_calibration_error(labels=[0], probabilities=[[1.0, 0.0]]) == 0
+    for values in ({}, {"logits": [[1.0, 0.0]], "probabilities": [[1.0, 0.0]]}):
+        with pytest.raises(TypeError, match="give either logits or probabilities"):
+            expected_calibration_error(labels=[0], **values)
+    for wrong in ([[3.0, 1.0]], [[1.5, -0.5]]):
+        with pytest.raises(ValueError, match="probabilities must not be negative and their rows"):
+            expected_calibration_error(labels=[0], probabilities=wrong)
 
 
 def test_a_calibrated_forecast_has_a_small_error():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], size=50_000)
     labels = (probabilities.cumsum(axis=1) < rng.random((50_000, 1))).sum(axis=1)
-    assert expected_calibration_error(probabilities, labels.clip(max=2)) < 0.01
+    error = expected_calibration_error(labels=labels.clip(max=2), probabilities=probabilities)
+    assert error < 0.01
 
 
 def test_bins_hold_every_prediction_once():
-    bins = reliability_bins([[1.0, 0.0], [0.5, 0.5], [0.6, 0.4]], [0, 0, 1], n_bins=10)
+    three = [[1.0, 0.0], [0.5, 0.5], [0.6, 0.4]]
+    bins = reliability_bins(labels=[0, 0, 1], probabilities=three, n_bins=10)
     assert bins.counts.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 1]
     assert bins.accuracy[[4, 5, 9]].tolist() == [1, 0, 1]
     assert np.isnan(bins.confidence[0])
@@ -230,7 +258,7 @@ def test_bins_hold_every_prediction_once():
 )
 def test_bad_input_to_calibration_is_named(function, values, labels, n_bins, complaint):
     with pytest.raises(ValueError, match=complaint):
-        function(values, labels, n_bins)
+        function(labels=labels, probabilities=values, n_bins=n_bins)
 
 
 # --- Risk and coverage --------------------------------------------------------------------------

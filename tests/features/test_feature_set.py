@@ -127,7 +127,14 @@ INFINITE = np.array([[0.0], [0.0], [np.inf]])
         (np.zeros((3, 2)), np.zeros((3, 2)), [0, 2, 1], r"labels\[1\] is 2, outside 0…1"),
         (np.zeros((3, 2)), np.zeros((3, 2)), [0, 1, -1], r"labels\[2\] is -1"),
         (np.zeros((3, 2)), np.zeros((3, 2)), [0, 0.5, 1], "whole numbers"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), [[0], [1], [1]], "labels must be one-dimensional"),
+        (np.zeros((3, 2)), np.zeros((3, 2)), [[0, 2]] * 3, "labels must be one-dimensional"),
+        (
+            np.zeros((3, 2)),
+            np.zeros((3, 2)),
+            [[0, 1]] * 3,
+            r"one-hot, \(3, 2\): pass labels.argmax",
+        ),
+        (np.zeros((3, 2)), np.zeros((3, 2)), [1, 2, 1], "if your labels begin with 1, subtract 1"),
     ],
 )
 def test_bad_contents_get_one_clear_error(features, logits, labels, complaint):
@@ -274,7 +281,7 @@ def test_features_are_those_of_eval_mode_and_the_mode_is_restored(classifier, tr
         modes = [module.training for module in classifier.modules()]
         assert_close(extract_features(classifier, images, device="cpu"), expected)
         assert [module.training for module in classifier.modules()] == modes
-        with pytest.raises(RuntimeError):  # images with too many channels
+        with pytest.raises(ValueError, match="images have 5 channels"):
             extract_features(classifier, np.zeros((2, 5, 8, 8), np.uint8), device="cpu")
         assert [module.training for module in classifier.modules()] == modes
     finally:

@@ -181,3 +181,128 @@ def test_what_the_user_did_wrong_is_one_line(here, arguments, complaint):
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ") and complaint in result.stderr
     assert result.stderr.count("\n") == 1 and not (here / "wrong").exists()
+
+
+# --- what users run into -------------------------------------------------------------------------
+
+
+def test_the_report_opens_with_what_it_understood_and_ends_in_advice(made):
+    out, result = made
+    facts = json.loads((out / "report.json").read_text())
+    understood = {line["what"]: line["found"] for line in facts["understood"]}
+    assert understood["last layer"] == "4, 6 features"
+    assert understood["classes, in the order of the outputs"] == "blue, green, red"
+    assert understood["images"].startswith("8 × 8; shorter side resized to 8")
+    assert understood["normalisation"] == "less 0.5, 0.5, 0.5, divided by 0.25, 0.25, 0.25"
+    accuracy = facts["inputs"]["accuracy"]["test"]
+    assert understood["test"] == f"60 images, 10 % of images; accuracy {accuracy:.1%}"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for what, found in understood.items():
+        assert f"{what}: {found}\n" in result.stdout
+        assert f"<th>{what}</th><td>{found}</td>" in page
+    for row in facts["advice"]:
+        assert row["deploy"] in result.stdout
+    assert result.stdout.index("network: ") < result.stdout.index("mistakes: ")
+
+
+def test_the_watched_network_is_one_file_beside_the_report(made, here):
+    out, _ = made
+    from mistakes_lib.detector import Watched
+
+    names = {}
+    exec(MODULE, names)
+    net = names["make"](3)
+    net.load_state_dict(torch.load(here / "tiny.pt", weights_only=True))
+    watched = Watched.load(out / "watched.safetensors", net, device="cpu")
+    pictures = [Image.open(here / "dark" / f"{i:03}.png") for i in range(5)]
+    assert watched.flag(pictures).shape == (5,) and watched.classes == CLASSES
+
+
+def understood_of(result):
+    return dict(line.split(": ", 1) for line in result.stdout.splitlines() if ": " in line)
+
+
+def report_on(here, *options, images="images", out="again"):
+    arguments = ["report", "--model", "tiny_networks:make", "--weights", "tiny.pt"]
+    result = mistakes(*arguments, "--images", images, "--components", 3, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    return json.loads((here / out / "report.json").read_text()), result
+
+
+NORMALISED = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")
+
+
+def test_images_that_are_all_alike_keep_their_size(here, made):
+    facts, result = report_on(here, *NORMALISED)
+    assert understood_of(result)["images"] == "8 × 8; size as it is"
+    as_given = json.loads((made[0] / "report.json").read_text())
+    assert facts["inputs"]["accuracy"] == as_given["inputs"]["accuracy"]
+
+
+def test_other_images_than_the_network_was_trained_on_are_noticed(here):
+    (here / "turned.txt").write_text("green\nred\nblue\n")
+    for options, cure in (
+        (("--classes", "turned.txt", *NORMALISED), "for --classes: blue, green, red"),
+        (("--mean", "-9,-9,-9", "--std", "0.25,0.25,0.25"), "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
+    ):
+        facts, result = report_on(here, *options)
+        cures = [alarm["cure"] for alarm in facts["alarms"]]
+        assert any(cure in each for each in cures), (options, facts["alarms"])
+        assert "ALARM: " in result.stdout
+
+
+def test_features_are_kept_and_read_again(here, monkeypatch):
+    facts, _ = report_on(here, *NORMALISED, "--features", "kept", "--workers", 2)
+    names = {"train.safetensors", "validation.safetensors", "test.safetensors"}
+    assert {path.name for path in (here / "kept").iterdir()} == names
+    monkeypatch.setattr(
+        "mistakes_lib.features.folders.extract_features", lambda *_, **__: pytest.fail("again")
+    )
+    again, _ = report_on(here, *NORMALISED, "--features", "kept")
+    assert again["verdicts"] == facts["verdicts"]
+
+
+def test_a_damaged_image_is_named_by_a_worker_in_one_line(here):
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        (here / "damaged" / name).mkdir(parents=True, exist_ok=True)
+        for i in range(30):
+            draw(rng, label).save(here / "damaged" / name / f"{i}.png")
+    whole = (here / "damaged" / "red" / "3.png").read_bytes()
+    (here / "damaged" / "red" / "3.png").write_bytes(whole[: len(whole) // 2])
+    for workers in (0, 1):
+        result = mistakes("report", "--model", "tiny_networks:make", "--images", "damaged",
+                          "--size", EDGE, "--workers", workers)  # fmt: skip
+        assert result.exit_code == 1 and result.stderr.count("\n") == 1
+        assert "3.png is damaged or no image" in result.stderr
+
+
+def test_what_is_passed_over_is_said_and_validation_may_come_from_test(here):
+    rng = np.random.default_rng(1)
+    for part in ("Train", "TEST"):
+        for label, name in enumerate(CLASSES):
+            (here / "split" / part / name / "deep").mkdir(parents=True, exist_ok=True)
+            for i in range(30):
+                draw(rng, label).save(here / "split" / part / name / "deep" / f"{i}.png")
+    (here / "split" / "Train" / "red" / "notes.txt").write_text("x")
+    facts, result = report_on(here, *NORMALISED, "--validation-from-test", images="split")
+    assert facts["inputs"]["counts"] == {"train": 90, "validation": 45, "test": 45}
+    assert understood_of(result)["train, passed over"] == "1 no images (.txt)"
+
+
+def test_some_of_the_networks_classes_are_enough(here):
+    rng = np.random.default_rng(2)
+    for label, name in enumerate(CLASSES[:2]):
+        (here / "two_classes" / name).mkdir(parents=True, exist_ok=True)
+        for i in range(60):
+            draw(rng, label).save(here / "two_classes" / name / f"{i}.png")
+    (here / "three.txt").write_text("\ufeffblue\ngreen\nred\n", encoding="utf-8")
+    facts, _ = report_on(here, *NORMALISED, "--classes", "three.txt", images="two_classes")
+    assert facts["inputs"]["classes"] == 3
+    assert "Zheng & Hong" in facts["left_out"]
+
+
+def test_options_of_models_are_not_ignored_with_features(here):
+    result = mistakes("report", "--train", "a", "--validation", "b", "--test", "c",
+                      "--weights", "w.pt", "--size", 32)  # fmt: skip
+    assert result.exit_code == 1 and "--weights, --size: for --model only" in result.stderr
