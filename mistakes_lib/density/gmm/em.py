@@ -8,12 +8,13 @@ float64, to rounding.
 
 import math
 import operator
+import warnings
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, partial, reduce
 
 import torch
 
-from mistakes_lib.density.gmm.products import Affine
+from mistakes_lib.density.gmm.candidates import Candidates, rounding, with_squares
 
 __all__ = [
     "Expectation",
@@ -25,9 +26,8 @@ __all__ = [
     "with_squares",
 ]
 
-NEGLIGIBLE = 40.0  # nats below a row's best component: e⁻⁴⁰ is lost in a float64 sum
-FEW = 1 / 32  # share of (row, component) pairs up to which evaluating them one by one pays
 MANY_COMPONENTS = 32  # from so many on it pays to look for the few
+CANCELLATION = 1e-4  # nats that [x, x²] W may err by in float64, at worst
 PAIRS = 1024  # evaluated at a time: they stay in the processor's cache
 
 
@@ -52,10 +52,10 @@ class Mixture:
         precisions = 1 / self.variances
         scaled = self.means * precisions
         constant = self.log_norms() - 0.5 * (self.means * scaled).sum(dim=1)
-        return torch.cat([scaled, -0.5 * precisions], dim=1).T.contiguous(), constant
+        return torch.cat([scaled, -0.5 * precisions], dim=1).T, constant
 
 
-@dataclass(frozen=True)
+@dataclass
 class Statistics:
     """What an M-step needs to know of some rows; that of two sets of rows adds up.
 
@@ -97,81 +97,109 @@ class Expectation:
         mixture = mixture if device is None else mixture.to(device)
         self.mixture = mixture
         self.weight, self.constant = mixture.log_joint_terms()
-        self.finds_few = len(mixture.weights) >= MANY_COMPONENTS
-        if not self.finds_few:
-            return
-        means, precisions = mixture.means, 1 / mixture.variances
-        self.log_norms, self.inverse_deviations = mixture.log_norms(), precisions.sqrt()
-        # Features in units of their own spread keep float32 in its range.
-        self.scale = (mixture.weights @ (mixture.variances + means.square())).sqrt()  # (d,)
-        scaled = torch.cat([means * precisions * self.scale, -0.5 * precisions * self.scale**2], 1)
-        # The product's rounding: a random walk of 2d steps, four times its standard deviation,
-        # relative to the terms' size, at most 3 Σ μ²/σ² + 4 (log norm − log joint) + |log norm|.
-        unit = torch.finfo(torch.float32).eps / 2
-        self.rounding = 4 * math.sqrt(2 * means.shape[1]) * unit
-        size = 3 * (means.square() * precisions).sum(dim=1) + self.log_norms.abs()
-        self.error = torch.nan_to_num(self.rounding * size, posinf=0).float()  # (K,)
-        self.upper = Affine(scaled.float(), (self.constant + self.error).float())
+        self.candidates = None
+        if len(mixture.weights) >= MANY_COMPONENTS:
+            self.candidates = Candidates(mixture)
+            _allow_sparse()
+            energy = (mixture.means.square() / mixture.variances).sum(dim=1)  # (K,)
+            error = rounding(mixture.means.shape[1], torch.float64) * 3 * energy
+            self.cancels = error > CANCELLATION  # (K,)
+            self.any_cancels = bool(self.cancels.any())
 
     def log_joint(self, rows):
         """log w_k N(x; k) of float64 rows (b, d): float64 (b, K)."""
         return torch.addmm(self.constant, with_squares(rows), self.weight)
 
-    def log_likelihood(self, rows):
-        """log p(x) of float64 rows (b, d) in nats: float64 (b,)."""
-        pairs = self._pairs(rows)
-        if pairs is None:
-            return self.log_joint(rows).logsumexp(dim=1)
-        row, component = pairs
-        return _logsumexp(self._log_joint_of(rows, row, component), row, len(rows))
+    def log_likelihood(self, blocks):
+        """log p(x) in nats of blocks of float64 rows (b, d), one after the other: float64 (n,)."""
+        return torch.cat([self._log_likelihood(stacked) for stacked in self._stacked(blocks)])
 
-    def statistics(self, rows):
-        """:class:`Statistics` of float64 rows (b, d)."""
-        pairs, stacked = self._pairs(rows), with_squares(rows)  # stacked (b, 2d)
-        if pairs is None:
-            log_joint = torch.addmm(self.constant, stacked, self.weight)  # (b, K)
-            log_likelihood = log_joint.logsumexp(dim=1)
-            responsibility = log_joint.sub_(log_likelihood[:, None]).exp_()
-            counts, moments = responsibility.sum(dim=0), responsibility.T @ stacked
-        else:
-            row, component = pairs
-            log_joint = self._log_joint_of(rows, row, component)  # (p,)
-            log_likelihood = _logsumexp(log_joint, row, len(rows))
-            responsibility = (log_joint - log_likelihood[row]).exp()
-            counts = torch.zeros_like(self.constant).index_add_(0, component, responsibility)
-            matrix = torch.sparse_coo_tensor(
-                torch.stack([component, row]),
-                responsibility,
-                (len(counts), len(rows)),
-                check_invariants=False,
-            )
-            moments = torch.sparse.mm(matrix, stacked)
-        return Statistics(len(rows), log_likelihood.sum(), counts, moments)
-
-    def _pairs(self, rows):
-        """Rows and components (p,), (p,) that may matter, by rows; None if they are many."""
-        if not self.finds_few:
-            return None
-        upper = self.upper(with_squares((rows / self.scale).float()))  # (b, K)
-        best, at = upper.max(dim=1)  # (b,)
-        distance = (self.log_norms.max() - best).clamp_min(0).float()  # bounds the largest ½ Σ z²
-        limit = best - 2 * self.error[at] - 8 * self.rounding * (distance + NEGLIGIBLE) - NEGLIGIBLE
-        matters = upper >= limit[:, None]
-        # Too many, or numbers beyond float32: then all of this mixture's rows are done in full.
-        self.finds_few = bool(
-            torch.isfinite(best).all() and matters.count_nonzero() <= FEW * matters.numel()
+    def statistics(self, blocks):
+        """:class:`Statistics` of blocks of float64 rows (b, d)."""
+        total = Statistics(
+            0,
+            self.constant.new_zeros(()),
+            torch.zeros_like(self.constant),
+            self.weight.new_zeros(self.weight.shape[::-1]),
         )
-        return matters.nonzero(as_tuple=True) if self.finds_few else None
+        for stacked in self._stacked(blocks):
+            total.n += len(stacked)
+            self._add_to(total, stacked)
+        return total
 
-    def _log_joint_of(self, rows, row, component):
-        """log w_k N(x; k) of the pairs (p,), without the cancellation of [x, x²] W."""
+    def _stacked(self, blocks):
+        """[x, x²] of each block, in the same memory, which then stays in the cache."""
+        memory = None
+        for rows in blocks:
+            if memory is None or len(memory) < len(rows):
+                memory = rows.new_empty(len(rows), 2 * rows.shape[1])
+            yield with_squares(rows, memory[: len(rows)])
+
+    def _log_likelihood(self, stacked):
+        pairs = self._pairs(stacked)
+        if pairs is None:
+            return torch.addmm(self.constant, stacked, self.weight).logsumexp(dim=1)
+        row, _, log_joint = pairs
+        return _logsumexp(log_joint, row, len(stacked))
+
+    def _add_to(self, total, stacked):
+        """Add the statistics of rows [x, x²], (b, 2d), to a sum."""
+        pairs = self._pairs(stacked)
+        if pairs is None:
+            joint = torch.addmm(self.constant, stacked, self.weight)  # (b, K)
+            peak = joint.amax(dim=1, keepdim=True)
+            joint.sub_(peak).exp_()
+            norm = joint.sum(dim=1, keepdim=True)
+            responsibility = joint.div_(norm)
+            total.log_likelihood.add_((peak + norm.log()).sum())
+            total.counts.add_(responsibility.sum(dim=0))
+            total.moments.addmm_(responsibility.T, stacked)
+            return
+        row, component, log_joint = pairs
+        log_likelihood = _logsumexp(log_joint, row, len(stacked))
+        responsibility = (log_joint - log_likelihood[row]).exp()
+        matrix = torch.sparse_coo_tensor(
+            torch.stack([component, row]),
+            responsibility,
+            (len(self.constant), len(stacked)),
+            check_invariants=False,
+        )
+        total.log_likelihood.add_(log_likelihood.sum())
+        total.counts.index_add_(0, component, responsibility)
+        total.moments.addmm_(matrix, stacked)
+
+    def _pairs(self, stacked):
+        if self.candidates is None:
+            return None
+        return self.candidates.pairs(stacked, partial(self._log_joint_of, stacked))
+
+    def _log_joint_of(self, stacked, row, component):
+        """log w_k N(x; k) of pairs (p,), sorted by rows."""
+        n = len(stacked)
+        starts = torch.zeros(n + 1, dtype=torch.int64, device=row.device)
+        torch.cumsum(torch.bincount(row, minlength=n), 0, out=starts[1:])
+        pattern = torch.sparse_csr_tensor(
+            starts,
+            component,
+            self.constant[component],
+            (n, len(self.constant)),
+            check_invariants=False,
+        )
+        values = torch.sparse.sampled_addmm(pattern, stacked, self.weight).values()
+        if self.any_cancels:
+            wrong = self.cancels[component].nonzero()[:, 0]
+            values[wrong] = self._without_cancellation(stacked, row[wrong], component[wrong])
+        return values
+
+    def _without_cancellation(self, stacked, row, component):
+        """The same for components that are narrow and far out, by their distance."""
+        rows, mixture = stacked[:, : self.mixture.means.shape[1]], self.mixture
         squares = torch.empty(len(row), dtype=rows.dtype, device=rows.device)
         for start in range(0, len(row), PAIRS):
             part = slice(start, start + PAIRS)
-            z = rows[row[part]].sub_(self.mixture.means[component[part]])
-            z.mul_(self.inverse_deviations[component[part]])
-            squares[part] = torch.linalg.vecdot(z, z)
-        return self.log_norms[component] - 0.5 * squares
+            z = rows[row[part]].sub_(mixture.means[component[part]])
+            squares[part] = z.square_().div_(mixture.variances[component[part]]).sum(dim=1)
+        return mixture.log_norms()[component] - 0.5 * squares
 
 
 def one_hot_statistics(rows, components, n_components):
@@ -215,13 +243,16 @@ def maximise(statistics, before, reg_covar):
     return Mixture(counts / counts.sum(), means, variances)
 
 
-def with_squares(rows):
-    """[x, x²], (b, 2d)."""
-    return torch.cat([rows, rows.square()], dim=1)
-
-
 def _logsumexp(values, row, n):
     """log Σ exp of the values (p,) of each of n rows, each of which has one at least."""
     peak = values.new_full((n,), -math.inf).scatter_reduce(0, row, values, "amax")
     total = torch.zeros_like(peak).index_add_(0, row, (values - peak[row]).exp())
     return peak + total.log()
+
+
+@cache
+def _allow_sparse():
+    """Torch warns once in each process that its compressed sparse rows are in beta."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor([0, 1], [0], [1.0])
