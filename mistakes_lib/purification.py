@@ -1,8 +1,10 @@
 """Move features to where the density is higher, and see whether predictions get better (App. B)."""
 
+import contextlib
 import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -21,8 +23,13 @@ __all__ = [
     "purification_effect",
     "purification_grid",
     "purification_objective",
+    "purification_path",
     "purify",
+    "safe_learning_rate",
 ]
+
+MONOTONE = "monotone"  # in the place of a learning rate
+ROUNDING = 1e-5  # relative rise of the objective that float32 makes by itself
 
 
 class DivergenceError(ValueError):
@@ -38,28 +45,37 @@ class DivergenceError(ValueError):
     """
 
 
-def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="auto"):
+def purify(features, density, *, nu, lr=None, steps=100, batch_size=2048, device="auto"):
     """Move features F downhill on BPD(F) + ν‖F − F_ref‖², starting from F = F_ref (Appendix B.1).
 
     BPD(F) = −log p(F) / (d ln 2) is in bits per dimension; the squared distance is summed over the
-    d dimensions; every row has its own objective. The paper takes plain gradient steps, which blow
-    up as soon as lr · ν > 1. We take the density's part as such a step and solve the quadratic part
-    exactly (a proximal gradient step):
+    d dimensions; every row has its own objective J.
+
+    **Without a learning rate** (majorise and minimise). With the responsibilities r_k of the
+    mixture's components for the present F held fixed, J lies below a quadratic function of F that
+    touches it there; the step goes to the minimum of that function, coordinate by coordinate:
+
+        F ← (Σ_k r_k μ_k / σ_k² + 2 ν d ln 2 · F_ref) / (Σ_k r_k / σ_k² + 2 ν d ln 2)
+
+    So J never rises: by Jensen's inequality −log p(G) ≤ −Σ_k r_k log(w_k N(G; μ_k, σ_k²) / r_k) for
+    every G, with equality at G = F, and what lowers the right side by some amount lowers J by at
+    least that (Hunter & Lange 2004). A point that the step does not move has ∇J = 0.
+
+    **With a learning rate**, the paper's gradient descent. Plain steps blow up once lr · ν > 1.
+    We take the density's part as such a step and solve the quadratic part exactly:
 
         F ← F_ref + (F − lr ∇BPD(F) − F_ref) / (1 + 2 lr ν)
 
-    This equals the paper's step up to O(lr²), has the same stationary points, and is stable for any
-    ν: ν = 0 is plain gradient descent, ν → ∞ leaves F where it was.
+    This equals the paper's step up to O(lr²) and has the same stationary points. J cannot rise
+    while lr is at most :func:`safe_learning_rate`; above, it may. For both, ν → ∞ leaves F at F_ref.
 
     Args:
         features: F_ref, (n, d).
-        density: a fitted density with a differentiable ``log_prob(x) -> (n,)`` in nats, such as
-            :class:`~mistakes_lib.density.DiagonalGMM`.
+        density: a fitted density with a differentiable ``log_prob(x) -> (n,)`` in nats; without
+            ``lr`` a mixture, :class:`~mistakes_lib.density.DiagonalGMM`.
         nu: ν ≥ 0, how strongly F is held at F_ref.
-        lr: step size above 0. The gradient of BPD carries a factor 1 / (d ln 2), so useful step
-            sizes grow with d; for a diagonal GMM the objective cannot rise while lr is at most
-            d ln 2 times the smallest variance.
-        steps: number of steps; 0 returns the features.
+        lr: step size above 0; None takes the step that needs none.
+        steps: number of steps at most; 0 returns the features.
         batch_size: rows a step; it does not change the result beyond rounding.
         device: "auto", "cpu", "cuda", …
 
@@ -68,25 +84,31 @@ def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="aut
 
     Raises:
         ValueError: negative ``nu``, ``lr`` not above 0, or other columns than the density's.
-        DivergenceError: a step so large that features overflowed.
-        TypeError: the density has no ``log_prob``, or ``steps`` is no whole number.
+        DivergenceError: a learning rate so large that features overflowed.
+        TypeError: the density has no ``log_prob``, or is no mixture and there is no ``lr``; or
+            ``steps`` is no whole number.
         sklearn.exceptions.NotFittedError: the density is not fitted.
+
+    Source: Hunter & Lange, *A Tutorial on MM Algorithms*, 2004.
 
     Example:
         >>> from mistakes_lib.density import DiagonalGMM
         >>> blob = np.random.default_rng(0).normal(size=(500, 2))
         >>> density = DiagonalGMM(1).fit(blob)
-        >>> purify([[4.0, -4.0]], density, nu=0.0, lr=0.5, device="cpu").round() + 0.0
+        >>> purify([[4.0, -4.0]], density, nu=0.0, device="cpu").round() + 0.0
         array([[0., 0.]])
     """
     reference = _as_features(features, density)
     _check_nu(nu)
-    check_positive(lr, "lr")
+    if lr is not None:
+        check_positive(lr, "lr")
     check_scalar(steps, "steps", Integral, min_val=0)
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
-    pull = 2.0 * lr * nu
-    kept = 1.0 / (1.0 + pull)  # share of each step that the quadratic part lets through
+    if lr is None:
+        step = _monotone_step(density, nu, reference.dtype, device)
+    else:
+        step = partial(_gradient_step, density=density, nu=nu, lr=lr)
 
     purified = torch.empty_like(reference)  # (n, d)
     for start in range(0, len(reference), batch_size):
@@ -94,11 +116,46 @@ def purify(features, density, *, nu, lr, steps=100, batch_size=2048, device="aut
         origin = reference[rows].to(device)  # (b, d)
         moved = origin
         for _ in range(steps):
-            moved = torch.lerp(origin, moved - lr * _bpd_gradient(moved, density), kept)
+            before, moved = moved, step(moved, origin)
+            if torch.equal(before, moved):
+                break
         purified[rows] = moved.cpu()
     if not torch.isfinite(purified).all():
         raise DivergenceError(f"purification diverged at lr={lr}: use a smaller lr")
     return purified.numpy()
+
+
+def safe_learning_rate(density):
+    """The largest learning rate at which gradient descent cannot raise the objective.
+
+    Nowhere is the curvature of a mixture's BPD above 1 / (d ln 2 · min σ²): the Hessian of
+    −log p is Σ r_k diag(1/σ_k²) less the covariance, under r, of the components' gradients. A step
+    of at most one over the curvature never ascends (the descent lemma).
+
+    Args:
+        density: a fitted mixture with ``covariances_`` (K, d), such as
+            :class:`~mistakes_lib.density.DiagonalGMM`.
+
+    Returns:
+        float, d · ln 2 · min σ².
+
+    Raises:
+        TypeError: the density has no ``covariances_``.
+        sklearn.exceptions.NotFittedError: the density is not fitted.
+
+    Example:
+        >>> from mistakes_lib.density import DiagonalGMM
+        >>> density = DiagonalGMM(1).fit([[-1.0, -3.0], [1.0, 3.0]])  # variances 1 and 9
+        >>> round(safe_learning_rate(density) / math.log(2), 3)
+        2.0
+    """
+    check_is_fitted(density, msg="this %(name)s is not fitted yet: call density.fit(features)")
+    if not hasattr(density, "covariances_"):
+        raise TypeError(
+            f"{type(density).__name__} has no covariances_: a safe rate is known for mixtures only"
+        )
+    variances = np.asarray(density.covariances_)
+    return float(variances.shape[1] * math.log(2) * variances.min())
 
 
 def purification_objective(features, reference, density, *, nu):
@@ -209,21 +266,25 @@ def purification_effect(features, purified, labels, head):
 def purification_grid(batch, densities, head, *, learning_rates, strengths, steps=100):
     """Purify one split under every setting and count what changes (Table 4).
 
+    A setting is *void* if the objective of any input rose, beyond rounding: there descent did not
+    descend, and what became of the predictions says nothing about purification.
+
     Args:
         batch: FeatureSet with labels, of the validation split: settings are not chosen on test.
         densities: dict of name → fitted density.
         head: the classifier's last layer, ``nn.Linear(d, c)``.
-        learning_rates: step sizes to try.
+        learning_rates: step sizes to try; None is the step that needs none, "monotone" in the
+            table.
         strengths: values of ν to try.
-        steps: gradient steps of each purification.
+        steps: steps of each purification.
 
     Returns:
         DataFrame with one row a setting (index: density, lr, nu) and the columns accuracy, gain
-        (percentage points), corrected, broken: NaN where the steps were so large that the features
-        overflowed.
+        (percentage points), corrected, broken: NaN in void settings; rose, the share of inputs
+        whose objective rose (1 where features overflowed), and void.
 
     Raises:
-        DivergenceError: they did so under every setting.
+        DivergenceError: every setting is void.
 
     Example:
         >>> from mistakes_lib.density import DiagonalGMM
@@ -233,30 +294,134 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
         >>> _ = head.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]),
         ...                           "bias": torch.zeros(2)})
         >>> mistake = FeatureSet([[-1.0]], [[1.0, -1.0]], [1])
-        >>> settings = {"learning_rates": [0.1], "strengths": [0.0, 10.0]}
-        >>> purification_grid(mistake, {"GMM": density}, head, **settings).corrected.tolist()
-        [1, 0]
+        >>> settings = {"learning_rates": [0.1, 5.0], "strengths": [0.0, 10.0]}
+        >>> grid = purification_grid(mistake, {"GMM": density}, head, **settings)
+        >>> grid["void"].tolist(), grid["corrected"].tolist()
+        ([False, False, True, False], [1.0, 0.0, nan, 0.0])
     """
     rows = {}
     for name, lr, nu in itertools.product(densities, learning_rates, strengths):
-        try:
-            purified = purify(batch.features, densities[name], nu=nu, lr=lr, steps=steps)
-        except DivergenceError:
-            rows[name, lr, nu] = dict.fromkeys(("accuracy", "gain", "corrected", "broken"), np.nan)
-            continue
+        row = dict.fromkeys(("accuracy", "gain", "corrected", "broken"), np.nan)
+        density, rose = densities[name], 1.0
+        with contextlib.suppress(DivergenceError):
+            purified = purify(batch.features, density, nu=nu, lr=lr, steps=steps)
+            rose = float(_rose(purified, batch.features, density, nu).mean())
+        if rose == 0:
+            effect = purification_effect(batch.features, purified, batch.labels, head)
+            row = {
+                "accuracy": effect.after,
+                "gain": effect.gain,
+                "corrected": effect.corrected,
+                "broken": effect.broken,
+            }
+        rows[name, MONOTONE if lr is None else lr, nu] = row | {"rose": rose, "void": rose > 0}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    if table["void"].all():
+        rate = min(rate for rate in learning_rates if rate is not None)
+        raise DivergenceError(
+            f"the objective rose at every lr: use one below {rate}, or None for the step that "
+            "never raises it"
+        )
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["density", "lr", "nu"])
+    return table
+
+
+def purification_path(splits, density, head, *, strengths, steps=100):
+    """What happens to features and predictions as ν falls, by the monotone step (Appendix B).
+
+    Args:
+        splits: dict of name → FeatureSet with labels, such as validation and test.
+        density: a fitted mixture, see :func:`purify`.
+        head: the classifier's last layer, ``nn.Linear(d, c)``.
+        strengths: values of ν; the largest comes first in the table.
+        steps: steps of each purification at most.
+
+    Returns:
+        DataFrame with one row a split and ν (index: split, nu) and the columns "bits gained" (mean
+        fall of BPD, bits per dimension), "likelier" (share of the inputs whose likelihood rose),
+        accuracy, gain (percentage points), corrected, broken and p_value (McNemar's exact test).
+
+    Raises:
+        ValueError: there is no split, or as :func:`purify`.
+
+    Example:
+        >>> from mistakes_lib.density import DiagonalGMM
+        >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> density = DiagonalGMM(1).fit([[1.0], [3.0]])  # N(2, 1)
+        >>> head = torch.nn.Linear(1, 2)  # class 1 where the feature is above 0
+        >>> _ = head.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]),
+        ...                           "bias": torch.zeros(2)})
+        >>> both = FeatureSet([[-1.0], [-2.0]], [[1.0, -1.0], [2.0, -2.0]], [1, 0])
+        >>> path = purification_path({"test": both}, density, head, strengths=[0, 100])
+        >>> path["broken"].to_dict()
+        {('test', 100): 0, ('test', 0): 1}
+    """
+    if not splits:
+        raise ValueError("splits is empty: pass at least one FeatureSet with labels")
+    rows = {}
+    for (name, batch), nu in itertools.product(splits.items(), sorted(strengths, reverse=True)):
+        purified = purify(batch.features, density, nu=nu, steps=steps)
+        before, after = (
+            purification_objective(f, f, density, nu=0) for f in (batch.features, purified)
+        )
         effect = purification_effect(batch.features, purified, batch.labels, head)
-        rows[name, lr, nu] = {
+        rows[name, nu] = {
+            "bits gained": float((before - after).mean()),
+            "likelier": float((after < before).mean()),
             "accuracy": effect.after,
             "gain": effect.gain,
             "corrected": effect.corrected,
             "broken": effect.broken,
+            "p_value": effect.p_value,
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    if table.isna().all(axis=None):
-        rate = min(learning_rates)
-        raise DivergenceError(f"purification diverged at every lr: use one below {rate}")
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["density", "lr", "nu"])
+    table.index = pd.MultiIndex.from_tuples(rows, names=["split", "nu"])
     return table
+
+
+def _rose(purified, reference, density, nu):
+    """Whose objective is higher than at the start, bool (n,)."""
+    start, end = (
+        purification_objective(features, reference, density, nu=nu)
+        for features in (reference, purified)
+    )
+    return ~(end <= start + ROUNDING * np.maximum(np.abs(start), 1))
+
+
+def _gradient_step(moved, origin, *, density, nu, lr):
+    """A gradient step on BPD; 1 / (1 + 2 lr ν) of the way from F_ref to it is left by the hold."""
+    kept = 1.0 / (1.0 + 2.0 * lr * nu)
+    return torch.lerp(origin, moved - lr * _bpd_gradient(moved, density), kept)
+
+
+def _monotone_step(density, nu, dtype, device):
+    """The step of majorise–minimise as a function of (F, F_ref)."""
+    names = ("weights_", "means_", "precisions_")
+    if not all(hasattr(density, name) for name in names):
+        raise TypeError(
+            f"{type(density).__name__} is no mixture of diagonal Gaussians, which the step without "
+            "a learning rate needs: pass a DiagonalGMM, or lr"
+        )
+    weights, means, precisions = (
+        torch.as_tensor(np.asarray(getattr(density, name)), dtype=torch.float64) for name in names
+    )
+    centre = weights @ means  # (d,): small numbers, so that float32 squares lose no digits
+    means = means - centre
+    constant = weights.log() + 0.5 * (precisions.log() - means.square() * precisions).sum(dim=1)
+    pulls = means * precisions  # (K, d)
+    hold = 2.0 * nu * means.shape[1] * math.log(2)  # inf for a huge ν: then F stays at F_ref
+    centre, constant, precisions, pulls = (
+        value.to(device, dtype) for value in (centre, constant, precisions, pulls)
+    )
+
+    def step(moved, origin):
+        moved, held = moved - centre, origin - centre
+        log_joint = constant + moved @ pulls.T - 0.5 * moved.square() @ precisions.T  # (b, K)
+        responsibilities = log_joint.softmax(dim=1)
+        stiffness = responsibilities @ precisions  # (b, d)
+        return origin + (responsibilities @ pulls - held * stiffness) / (stiffness + hold)
+
+    return step
 
 
 def _bits_per_dim(features, density):

@@ -9,7 +9,7 @@ from scipy.stats import norm, rankdata
 
 from mistakes_lib.support.checks import as_vector, check_fraction
 
-__all__ = ["MannWhitneyResult", "auroc_interval", "mann_whitney"]
+__all__ = ["MannWhitneyResult", "auroc_interval", "mann_whitney", "placements"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,29 @@ def mann_whitney(correct, wrong, *, confidence=0.95):
     )
 
 
-def auroc_interval(correct, wrong, *, confidence=0.95):
+def placements(correct, wrong):
+    """Each input's share of the inputs of the other kind that are ranked as they should be.
+
+    Args:
+        correct: scores of correctly classified (or otherwise trusted) inputs, (n,).
+        wrong: scores of misclassified (or otherwise suspect) inputs, (m,).
+
+    Returns:
+        float64 (n,), the share of the wrong inputs that each correct one outranks, and float64
+        (m,), the share of the correct ones that outrank each wrong one; a tie counts one half.
+        Both have the AUROC as their mean.
+
+    Example:
+        >>> placements([3, 5], [1, 4])
+        (array([0.5, 1. ]), array([1. , 0.5]))
+    """
+    correct, wrong = as_vector(correct, "correct"), as_vector(wrong, "wrong")
+    n, m = len(correct), len(wrong)
+    ranks = rankdata(np.r_[correct, wrong])
+    return (ranks[:n] - rankdata(correct)) / m, 1 - (ranks[n:] - rankdata(wrong)) / n
+
+
+def auroc_interval(correct, wrong, *, confidence=0.95, linked=False):
     """Confidence interval of the AUROC, U_C / (n m).
 
     The standard error is DeLong's, which assumes no distribution. The interval is symmetric on the
@@ -104,16 +126,20 @@ def auroc_interval(correct, wrong, *, confidence=0.95):
         correct: scores of correctly classified (or otherwise trusted) inputs, (n,).
         wrong: scores of misclassified (or otherwise suspect) inputs, (m,).
         confidence: in (0, 1).
+        linked: row i of ``wrong`` is another version of the image in row i of ``correct``, such as
+            its adversarial one. The two are not independent, and the error is that of one image
+            with both of its versions (Obuchowski 1997).
 
     Returns:
         (low, high).
 
     Raises:
-        ValueError: as for :func:`mann_whitney`.
+        ValueError: as for :func:`mann_whitney`; or ``linked`` groups of different sizes.
 
     Source: DeLong, DeLong & Clarke-Pearson, *Comparing the Areas under Two or More Correlated
     Receiver Operating Characteristic Curves*, 1988. Newcombe, *Confidence intervals for an effect
-    size measure based on the Mann–Whitney statistic, part 2*, 2006, method 5.
+    size measure based on the Mann–Whitney statistic, part 2*, 2006, method 5. Obuchowski,
+    *Nonparametric Analysis of Clustered ROC Curve Data*, 1997.
 
     Example:
         >>> low, high = auroc_interval([3, 5, 6, 7], [1, 4, 2])
@@ -123,15 +149,20 @@ def auroc_interval(correct, wrong, *, confidence=0.95):
     correct, wrong = as_vector(correct, "correct"), as_vector(wrong, "wrong")
     check_fraction(confidence, "confidence")
     n, m = len(correct), len(wrong)
+    if linked and n != m:
+        raise ValueError(
+            f"linked inputs are two versions of each image, but there are {n} and {m}: "
+            "pass the same images, clean and attacked"
+        )
     quantile = norm.isf((1 - confidence) / 2)
-    ranks = rankdata(np.r_[correct, wrong])
-    # Each input's share of the inputs of the other kind that it outranks, or is outranked by.
-    of_correct = (ranks[:n] - rankdata(correct)) / m  # (n,)
-    of_wrong = 1 - (ranks[n:] - rankdata(wrong)) / n  # (m,)
+    of_correct, of_wrong = placements(correct, wrong)  # (n,), (m,)
     auroc = of_correct.mean()
     if min(n, m) < 2 or not 0 < auroc < 1:
         return _newcombe(auroc, n, m, quantile)
-    error = np.sqrt(of_correct.var(ddof=1) / n + of_wrong.var(ddof=1) / m)
+    if linked:  # one image moves both of its terms
+        error = np.sqrt((of_correct + of_wrong).var(ddof=1) / n)
+    else:
+        error = np.sqrt(of_correct.var(ddof=1) / n + of_wrong.var(ddof=1) / m)
     if error == 0:
         return _newcombe(auroc, n, m, quantile)
     half = quantile * error / (auroc * (1 - auroc))  # delta method: d logit(a) / da

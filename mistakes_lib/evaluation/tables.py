@@ -4,6 +4,7 @@ import pandas as pd
 
 from mistakes_lib.evaluation.detection import detection_report
 from mistakes_lib.evaluation.hypothesis import mann_whitney
+from mistakes_lib.evaluation.wording import interval_column, interval_text
 from mistakes_lib.scores import registry
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "fit_scorer",
     "fit_scorers",
     "mark_class_agnostic",
+    "readable",
     "score_many",
     "score_pairs",
     "usual_scorers",
@@ -196,7 +198,7 @@ def score_many(scorers, trusted, suspects):
 
 
 def detection_table(pairs, *, confidence=0.95, random_state=None):
-    """One row a method: AUROC with its interval, AUPR and FPR95.
+    """One row a method: AUROC, AUPR and FPR95, each with its interval.
 
     Args:
         pairs: what :func:`score_pairs` returns.
@@ -204,7 +206,9 @@ def detection_table(pairs, *, confidence=0.95, random_state=None):
         random_state: seed of the bootstrap.
 
     Returns:
-        DataFrame indexed by method with the columns AUROC, low, high, AUPR, FPR95.
+        DataFrame indexed by method with the columns AUROC, low, high (the interval of the AUROC in
+        numbers, for code), AUPR, "AUPR 95 % interval", FPR95, "FPR95 95 % interval" (text, for
+        readers; named by ``confidence``). :func:`readable` makes text of low and high as well.
 
     Example:
         >>> pairs = {"sharp": ([3.0, 4.0, 5.0], [1.0, 2.0]), "blunt": ([1.0, 2.0, 3.0], [1.0, 2.0])}
@@ -223,9 +227,39 @@ def detection_table(pairs, *, confidence=0.95, random_state=None):
             "low": low,
             "high": high,
             "AUPR": report.aupr,
+            interval_column(confidence, "AUPR"): interval_text(*report.aupr_ci),
             "FPR95": report.fpr95,
+            interval_column(confidence, "FPR95"): interval_text(*report.fpr95_ci),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def readable(table, *, confidence=0.95):
+    """A table for readers: low and high become one text column.
+
+    Args:
+        table: DataFrame with the columns AUROC, low and high, as :func:`detection_table` and
+            :func:`auroc_table` return it.
+        confidence: of the interval, for its heading.
+
+    Returns:
+        DataFrame with the column "AUROC 95 % interval" in place of low and high.
+
+    Raises:
+        ValueError: the table lacks one of the three columns.
+
+    Example:
+        >>> table = pd.DataFrame({"AUROC": [0.65], "low": [0.614], "high": [0.7]}, index=["GMM"])
+        >>> readable(table)["AUROC 95 % interval"]["GMM"]
+        '0.61 to 0.70'
+    """
+    missing = {"AUROC", "low", "high"} - set(table.columns)
+    if missing:
+        raise ValueError(f"table lacks the column {sorted(missing)[0]}: pass an auroc_table")
+    texts = [interval_text(*row) for row in zip(table["low"], table["high"], strict=True)]
+    shown = table.drop(columns=["low", "high"])
+    shown.insert(shown.columns.get_loc("AUROC") + 1, interval_column(confidence, "AUROC"), texts)
+    return shown
 
 
 def auroc_table(pairs, *, confidence=0.95):

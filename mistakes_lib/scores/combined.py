@@ -12,7 +12,9 @@ __all__ = ["Combined"]
 class Combined(Scorer):
     """Log-odds of a right prediction, by logistic regression on the scores of fitted detectors.
 
-    The scores are standardised on the split that it is fitted on. Sees the validation split with
+    A part that scores by a probability enters by its log-odds: probabilities crowd so near 1 that a
+    linear function of them cannot tell 99 % from 99.99 %. The scores are standardised on the split
+    that it is fitted on. Sees the validation split with
     its labels, of which it uses only which predictions are right, and what its parts see.
 
     ``clone`` keeps the parts as they are, so that cross-validation and searches over ``C`` work.
@@ -77,7 +79,7 @@ class Combined(Scorer):
 
     def _scores(self, features, logits):
         batch = FeatureSet(features, logits)
-        return np.stack([scorer.score_samples(batch) for scorer in self.scorers], axis=1)
+        return np.stack([_evidence(scorer, batch) for scorer in self.scorers], axis=1)
 
     def _parameters(self):
         return {"scorers": None, "C": float(self.C)}  # the fitted ones take their place
@@ -97,3 +99,8 @@ class Combined(Scorer):
             prefix = f"{number}."
             part = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
             self.scorers.append(Scorer.unpack(part, facts))
+
+
+def _evidence(scorer, batch):
+    """A part's scores (n,), on the scale on which evidence adds up."""
+    return scorer.log_odds(batch) if hasattr(scorer, "log_odds") else scorer.score_samples(batch)

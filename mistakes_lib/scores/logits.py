@@ -37,6 +37,28 @@ class MaxSoftmax(Scorer):
     def _score(self, logits):
         return _max_softmax(logits.astype(np.float64))
 
+    def log_odds(self, batch):
+        """log(p / (1 − p)) of the score p, from the logits; the same order, without saturation.
+
+        Where p is so near 1 that float64 cannot tell, log p − log(1 − p) still can.
+
+        Args:
+            batch: FeatureSet of n inputs.
+
+        Returns:
+            float64 (n,).
+
+        Raises:
+            TypeError, ValueError: as :meth:`score`.
+
+        Example:
+            >>> from mistakes_lib.features.feature_set import FeatureSet
+            >>> MaxSoftmax().log_odds(FeatureSet(np.zeros((2, 1)), [[0.0, 50.0], [60.0, 0.0]]))
+            array([50., 60.])
+        """
+        (logits,) = self._read_like_fitted(batch)
+        return _log_odds(logits.astype(np.float64))
+
 
 class MaxLogit(Scorer):
     """Highest logit, not normalised over the classes.
@@ -166,6 +188,12 @@ class TemperatureScaling(Scorer):
         self._check_fitted("temperature_")
         return _max_softmax(logits.astype(np.float64) / self.temperature_)
 
+    def log_odds(self, batch):
+        """Log-odds of the calibrated score, see :meth:`MaxSoftmax.log_odds`."""
+        (logits,) = self._read_like_fitted(batch)
+        self._check_fitted("temperature_")
+        return _log_odds(logits.astype(np.float64) / self.temperature_)
+
     def calibrated_probabilities(self, batch):
         """Class probabilities softmax(z / T).
 
@@ -188,3 +216,11 @@ class TemperatureScaling(Scorer):
 def _max_softmax(logits):
     """Highest softmax probability of float64 logits (n, c), without overflow."""
     return np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
+
+
+def _log_odds(logits):
+    """Log-odds of the highest softmax probability: its logit against all others together."""
+    rows, best = np.arange(len(logits)), logits.argmax(axis=1)
+    others = logits.copy()
+    others[rows, best] = -np.inf
+    return logits[rows, best] - logsumexp(others, axis=1)

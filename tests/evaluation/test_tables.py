@@ -14,6 +14,7 @@ from mistakes_lib import (
     detection_table,
     fit_scorers,
     mark_class_agnostic,
+    readable,
     score_many,
     score_pairs,
 )
@@ -85,6 +86,8 @@ def test_a_row_is_the_report_of_its_scores(scorers, splits):
         assert table.AUROC[name] == report.auroc
         assert (table.low[name], table.high[name]) == report.auroc_ci
         assert (table.AUPR[name], table.FPR95[name]) == (report.aupr, report.fpr95)
+        for value, (low, high) in (("AUPR", report.aupr_ci), ("FPR95", report.fpr95_ci)):
+            assert table[f"{value} 90 % interval"][name] == f"{low:.2f} to {high:.2f}"
 
 
 def test_many_groups_are_scored_as_one_by_one(scorers, splits):
@@ -158,3 +161,12 @@ def test_a_dagger_marks_the_methods_that_look_at_no_class(scorers):
     assert daggers == ["GMM-3 †", "Nearest neighbors †", "PixelCNN †"]
     assert marked.index.str.removesuffix(" †").equals(table.index)
     assert "PixelCNN" in table.index  # which is left alone
+
+
+def test_readers_get_text_where_code_gets_low_and_high(scorers, splits):
+    table = auroc_table(score_pairs(scorers, splits["test"], splits["far"]))
+    shown = readable(table)
+    assert list(shown) == ["AUROC", "AUROC 95 % interval"]
+    assert shown.iloc[0, 1] == f"{table.low.iloc[0]:.2f} to {table.high.iloc[0]:.2f}"
+    with pytest.raises(ValueError, match="lacks the column high"):
+        readable(table.drop(columns="high"))

@@ -10,7 +10,7 @@ from pytorch_ood.detector import KNN, RMD
 from pytorch_ood.detector import Mahalanobis as PeerMahalanobis
 from pytorch_ood.detector import ViM as PeerViM
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.special import logit, logsumexp, softmax
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -187,11 +187,23 @@ def test_combined_is_scikit_learns_regression_on_standardised_scores():
     parts = [Mahalanobis().fit(batch), MaxSoftmax().fit(batch)]
     combined = Combined(parts, C=0.5).fit(batch)
     columns, others = (
-        np.stack([p.score_samples(b) for p in parts], axis=1) for b in (batch, other)
+        np.stack([parts[0].score_samples(b), logit(parts[1].score_samples(b))], axis=1)
+        for b in (batch, other)
     )
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.5))
     reference.fit(columns, batch.correct)
     np.testing.assert_allclose(combined.score_samples(other), reference.decision_function(others))
+
+
+@pytest.mark.parametrize("scorer", [MaxSoftmax(), TemperatureScaling()])
+def test_log_odds_are_those_of_the_score_and_do_not_saturate(scorer):
+    batch = blobs()
+    scorer.fit(batch)
+    expected = logit(scorer.score_samples(batch))
+    np.testing.assert_allclose(scorer.log_odds(batch), expected, rtol=1e-6, atol=1e-6)
+    steep = FeatureSet(batch.features, batch.logits * 1000, batch.labels)
+    assert (scorer.score_samples(steep) == 1).mean() > 0.5
+    assert len(np.unique(scorer.log_odds(steep))) == len(np.unique(batch.logits, axis=0))
 
 
 def test_combined_learns_from_which_predictions_are_right_only():
