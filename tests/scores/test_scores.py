@@ -41,7 +41,7 @@ from mistakes_lib.scores.vim import _usual_dim
 
 # The law for all scorers holds for whatever the registry lists.
 SCORERS = [method.make(DiagonalGMM(6, random_state=0), num_classes=3) for method in METHODS]
-LEARNERS = [scorer for scorer in SCORERS if not isinstance(scorer, MaxSoftmax | MaxLogit | Energy)]
+LEARNERS = [scorer for scorer in SCORERS if type(scorer)._fit is not Scorer._fit]
 LABEL_LEARNERS = [scorer for scorer in SCORERS if scorer.needs_labels]
 
 
@@ -79,6 +79,13 @@ def with_logits(logits, labels=None):
     return FeatureSet(np.zeros((len(logits), 1)), logits, labels)
 
 
+def with_mistakes(batch):
+    """The same inputs, where every fourth label is another than the predicted one."""
+    labels = batch.predictions.copy()
+    labels[::4] = (labels[::4] + 1) % batch.logits.shape[1]
+    return FeatureSet(batch.features, batch.logits, labels)
+
+
 # What holds for every scorer
 
 
@@ -96,7 +103,7 @@ def test_every_scorer_gives_float64_scores_row_by_row(scorer):
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=by_name)
 def test_the_score_of_every_scorer_is_its_auroc_for_mistakes(scorer):
-    batch = blobs(80, seed=1)
+    batch = with_mistakes(blobs(80, seed=1))
     scorer = clone(scorer).fit(blobs())
     right, wrong = (scorer.score_samples(batch)[rows] for rows in (batch.correct, ~batch.correct))
     pairs = np.sign(right[:, None] - wrong[None, :])  # each right input against each wrong one
@@ -104,7 +111,7 @@ def test_the_score_of_every_scorer_is_its_auroc_for_mistakes(scorer):
 
 
 def test_a_score_needs_labels_and_both_kinds_of_predictions():
-    batch = blobs(80, seed=1)
+    batch = with_mistakes(blobs(80, seed=1))
     with pytest.raises(ValueError, match="needs labels; score_samples scores each input without"):
         MaxLogit().score(FeatureSet(batch.features, batch.logits))
     for rows, kind in ((batch.correct, "right"), (~batch.correct, "wrong")):
