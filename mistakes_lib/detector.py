@@ -137,6 +137,11 @@ def fit_detector(
         mixture = usual_mixture(train, random_state=random_state, verbose=verbose)
         scorer = find_method(method).make(mixture, train.logits.shape[1])
     fit_scorer(scorer, train, validation)
+    return _with_threshold(scorer, validation, false_alarms, criterion, random_state)
+
+
+def _with_threshold(scorer, validation, false_alarms, criterion, random_state):
+    """The detector of a fitted scorer."""
     scores, correct = scorer.score_samples(validation), validation.correct
     if criterion is not None:
         found = select_threshold(scores, correct, criterion=criterion, random_state=random_state)

@@ -41,6 +41,7 @@ def elsewhere(tmp_path_factory):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     own = {"PYTHONPATH": str(site), "MISTAKES_DATA": str(folder / "images"), "MISTAKES_RUNS": ""}
+    own["IPYTHONDIR"] = str(site / "ipython")
 
     def mistakes(*arguments):
         return subprocess.run(
@@ -60,7 +61,7 @@ def test_a_run_is_made_by_the_name_of_its_parameters(elsewhere):
     folder, mistakes = elsewhere
     assert (folder / "runs" / RUN / "run.json").is_file()
     said = mistakes("show", RUN)
-    assert said.returncode == 0 and "WRN-10-1 on digits" in said.stdout
+    assert said.returncode == 0 and "WRN-10-1 on scikit-learn digits" in said.stdout
 
 
 def test_a_chapter_is_executed_on_ones_own_run(elsewhere):

@@ -188,6 +188,6 @@ def execute_chapter(name, parameters, out, *, progress=True):
         return run_notebook(notebook, out, parameters, progress=progress and somebody_watches())
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(
-            f"cell {error.cell_index} of {notebook.stem} failed: {error.ename}: {error.evalue}; "
-            f"the chapter as far as it came: {out}"
+            f"cell {error.cell_index} of {notebook.stem} failed: {error.ename}: "
+            f"{error.evalue.rstrip('.')}; the chapter as far as it came: {out}"
         ) from None

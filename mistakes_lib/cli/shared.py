@@ -28,6 +28,15 @@ WHAT_TO_DO = {
     errno.EACCES: NO_ACCESS,
     errno.EPERM: NO_ACCESS,
 }
+EXTRAS = {  # a module that is missing → the part of the package that brings it
+    "papermill": "book",
+    "nbformat": "book",
+    "jinja2": "report",
+    "plotly": "report",
+    "dask": "cluster",
+    "distributed": "cluster",
+    "pyarrow": "cluster",
+}
 
 
 @contextmanager
@@ -41,6 +50,13 @@ def clear_errors(debug):
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise
-        advice = WHAT_TO_DO.get(getattr(error, "errno", None), "")
-        typer.secho(f"error: {error}{advice}", fg="red", err=True)
+        typer.secho(f"error: {error}{_advice(error)}", fg="red", err=True)
         raise typer.Exit(1) from None
+
+
+def _advice(error):
+    """What to do about an error that does not say so itself."""
+    module = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
+        return f'; install it with: pip install "mistakes[{EXTRAS[module]}]"'
+    return WHAT_TO_DO.get(getattr(error, "errno", None), "")

@@ -6,7 +6,13 @@ import sys
 import nbformat
 import pytest
 
-from mistakes_lib.book.notebooks import execute_chapter, find_chapter, parameters_of
+from mistakes_lib.book.notebooks import (
+    default_values,
+    execute_chapter,
+    find_chapter,
+    load_parameters,
+    parameters_of,
+)
 from mistakes_lib.cli import book as commands
 from tests.helpers.commands import mistakes
 
@@ -104,6 +110,26 @@ def test_what_the_user_did_wrong_is_one_line(notebook, monkeypatch, arguments, c
     assert result.stderr.startswith("error: ") and complaint in result.stderr
     assert result.stderr.count("\n") == 1
     assert notebook.read_bytes() == before
+
+
+def test_parameters_for_chapters_are_those_that_describe_no_run(tmp_path):
+    file = tmp_path / "own.yml"
+    file.write_text("seed: 3\nchapters: {04_mistakes: {seed: 4}}\nexperiment: {}\npresets: {}\n")
+    assert load_parameters(file) == ({"seed": 3}, {"04_mistakes": {"seed": 4}})
+    with pytest.raises(FileNotFoundError, match=r"no parameters 'slow'.*paper, published, quick"):
+        load_parameters("slow")
+    file.write_text("- seed\n")
+    with pytest.raises(ValueError, match="must map names of parameters to values"):
+        load_parameters(file)
+
+
+@pytest.mark.parametrize("name", ["04_mistakes", "07_purification", "09_your_own_classifier"])
+def test_default_values_are_what_executing_their_cell_gives(name):
+    notebook, values = find_chapter(name), {}
+    cells = nbformat.read(notebook, as_version=4).cells
+    [cell] = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    exec(cell.source, {}, values)
+    assert default_values(notebook) == values
 
 
 def test_book_hands_over_to_the_books_own_build(tmp_path, monkeypatch, capfd):

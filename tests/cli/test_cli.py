@@ -8,13 +8,17 @@ import subprocess
 import sys
 import sysconfig
 import termios
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 from mistakes_lib.cli.app import app
+from mistakes_lib.cli.shared import EXTRAS
 from mistakes_lib.runs import load_run
 from tests.helpers.commands import mistakes
 
@@ -311,3 +315,20 @@ def test_claims_judges_the_books_own_evidence():
     result = mistakes("claims")
     assert result.exit_code == 0
     assert "mistakes-have-unlikely-features" in result.stdout
+
+
+def test_a_missing_part_is_named_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)  # as where it is not installed
+    said = mistakes("chapter", "04_mistakes", "--list")
+    assert said.exit_code == 1
+    assert said.stderr.endswith('; install it with: pip install "mistakes[book]"\n')
+
+
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS.values())))
+def test_the_parts_are_those_of_the_package(extra):
+    brought = {
+        canonicalize_name(Requirement(line).name)
+        for line in metadata.requires("mistakes")
+        if f'extra == "{extra}"' in line
+    }
+    assert {module for module, part in EXTRAS.items() if part == extra} - {"distributed"} <= brought

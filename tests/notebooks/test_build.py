@@ -11,7 +11,6 @@ from book.building.parameters import choose_parameters, declared_parameters
 from book.building.places import BuildError
 from book.building.publishing import pages
 from book.building.sources import as_text, chapter_sources, read_source, write_notebooks
-from mistakes_lib.book.notebooks import load_parameters
 
 SOURCE = """\
 # %% [markdown]
@@ -227,11 +226,6 @@ def test_a_chapter_needs_a_parameters_cell(tmp_path):
     (tmp_path / "01_toy.py").write_text("# %%\nsize = 3\n")
     with pytest.raises(BuildError, match=r"01_toy\.ipynb needs one cell tagged"):
         declared_parameters(write_notebooks(chapter_sources(tmp_path))[0])
-
-
-def test_unknown_parameter_file():
-    with pytest.raises(BuildError, match=r"No parameters 'slow'.*published.*quick"):
-        load_parameters("slow")
 
 
 def test_pages_are_those_of_the_table_of_contents_and_those_below_them(tmp_path):

@@ -45,13 +45,13 @@ def images(n, seed, shift=0.0):
     """Pixels of three kinds, as many as there are classes, and these."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(C, size=n)
-    pixels = rng.uniform(size=(n, 3, 2, 2)) * 0.5 + shift
-    pixels[np.arange(n), labels] += 0.5
+    pixels = rng.uniform(size=(n, 3, 2, 2)) * 0.25 + shift
+    pixels[np.arange(n), labels] += 0.25
     return torch.tensor(pixels, dtype=torch.float32), torch.tensor(labels)
 
 
 NETWORK = network()
-TRAIN_IMAGES, TEST_IMAGES, FAR_IMAGES = images(300, 0), images(120, 1), images(80, 2, shift=1.5)
+TRAIN_IMAGES, TEST_IMAGES, FAR_IMAGES = images(300, 0), images(120, 1), images(80, 2, shift=0.5)
 TRAIN, TEST, FAR = (
     extract_features(NETWORK, pixels, labels=labels, device="cpu")
     for pixels, labels in (TRAIN_IMAGES, TEST_IMAGES, FAR_IMAGES)
