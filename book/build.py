@@ -11,8 +11,9 @@ Executed chapters keep nothing that would differ in the next run: no times, no r
 Other parameters (quick, paper) leave the committed chapters alone: that book is executed and
 published under _build/.
 
-What the chapters' cells tagged ``evidence`` print is collected in book/results/, and judged by the
-rules of book/claims.yml on the page book/claims.md.
+What the chapters' cells tagged ``evidence`` print is collected in book/results/. The evidence of
+each published run is computed from its files and kept in book/evidence/. It is judged by the rules
+of book/claims.yml on the page book/claims.md: each claim on each run.
 """
 
 import base64
@@ -37,16 +38,14 @@ import typer
 import yaml
 from typer.cli import get_docs_for_click
 
-from mistakes_lib.book.claims import (
-    as_markdown,
-    count_verdicts,
-    judge,
-    load_claims,
-    printed_evidence,
-)
+from mistakes_lib.book.claims import count_verdicts, judge, load_claims, printed_evidence
+from mistakes_lib.book.evidence import stored_evidence, write_evidence
+from mistakes_lib.book.ledger_page import as_markdown
+from mistakes_lib.book.matrix import judge_runs, matrix_page, overall_sentences
+from mistakes_lib.book.nearness import conditions_of
 from mistakes_lib.book.notebooks import run_notebook
 from mistakes_lib.cli.app import app as mistakes
-from mistakes_lib.runs import make_run
+from mistakes_lib.runs import load_run, make_run, published_runs
 from mistakes_lib.runs.experiment import load_experiments
 
 sys.path.insert(0, str(Path(__file__).parent))  # as where this file is run, so where imported
@@ -57,13 +56,16 @@ NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = NOTEBOOKS / "parameters"
 CHAPTERS = ROOT / "book" / "chapters"
 RESULTS = ROOT / "book" / "results"
+EVIDENCE = ROOT / "book" / "evidence"
 LEDGER_HEAD = """# What reproduces
 
 *Which of the paper's claims hold here?*
 
-Each row is a claim of the paper. Its verdict is computed: the chapters print their evidence, and a
-rule, stated below, compares it with numbers. `mistakes claims` does it again; change a rule in
-`book/claims.yml` and see what changes. What could not be tested here says what is missing.
+Each row is a claim of the paper, each column a published network. A verdict is computed: a rule,
+stated below in words and as an expression, compares the run's evidence with numbers. Beside each
+verdict stands how near the run's conditions are to the paper's. `mistakes claims` does it again;
+change a rule in `book/claims.yml` and see what changes. What could not be tested here says what is
+missing.
 
 """
 BUILD = ROOT / "_build"
@@ -409,6 +411,8 @@ def ledger(root=ROOT):
         if found := printed_evidence(nbformat.read(path, as_version=4)):
             files[results / f"{path.stem}.json"] = json.dumps(found, indent=1) + "\n"
             evidence |= found
+    if (root / EVIDENCE.relative_to(ROOT)).is_dir():
+        return files | _matrix(root, claims)
     judgements = judge(claims, evidence)
     subject = "Judged on a run without a title"
     if "run" in evidence:
@@ -420,8 +424,28 @@ def ledger(root=ROOT):
     return files
 
 
+def _matrix(root, claims):
+    """The ledger page and the counts where each published run has evidence of its own."""
+    evidence = stored_evidence(root / EVIDENCE.relative_to(ROOT))
+    conditions = {run: conditions_of(load_run(run)) for run in evidence}
+    sentences = overall_sentences(claims, judge_runs(claims, evidence))
+    return {
+        root / "book" / "claims.md": LEDGER_HEAD + matrix_page(claims, evidence, conditions),
+        root / FRONT_PAGE_COUNTS.relative_to(ROOT): sentences[0] + "\n",
+    }
+
+
+def write_evidence_of_published():
+    """Compute what book/evidence/ lacks of the published runs, and drop what is of no run."""
+    kept = [write_evidence(run, EVIDENCE) for run in published_runs()]
+    for path in set(EVIDENCE.glob("*.json")) - set(kept):
+        path.unlink()
+
+
 def write_ledger(root=ROOT):
     """Write the files of :func:`ledger`, and no others beside them."""
+    if root == ROOT:
+        write_evidence_of_published()
     shutil.rmtree(root / RESULTS.relative_to(ROOT), ignore_errors=True)
     for path, text in ledger(root).items():
         path.parent.mkdir(parents=True, exist_ok=True)

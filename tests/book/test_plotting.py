@@ -164,3 +164,34 @@ def test_heatmap_is_symmetric_around_zero(ax):
     plotting.purification_heatmap(ax, table)
     assert ax.collections[0].get_clim() == (-0.3, 0.3)
     assert [text.get_text() for text in ax.texts] == ["+0.30", "-0.10"]
+
+
+def test_a_void_cell_says_so(ax):
+    table = pd.DataFrame([[0.3, np.nan]], index=["GMM"], columns=[0.1, 1.0])
+    plotting.purification_heatmap(ax, table)
+    assert [text.get_text() for text in ax.texts] == ["+0.30", "void"]
+    assert ax.texts[1].get_position() == (1.5, 0.5)
+
+
+def test_a_path_goes_from_a_tight_hold_to_none():
+    index = pd.MultiIndex.from_product([["test"], [0.0, 10.0, 0.1]], names=["split", "nu"])
+    rows = {"bits gained": [3.0, 0.1, 1.0], "broken": [9, 0, 4], "corrected": [3, 0, 2]}
+    _, axes = plotting.new_figure(columns=2)
+    plotting.purification_path_lines(axes, pd.DataFrame(rows, index=index))
+    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["10", "0.1", "0"]
+    assert axes[0].lines[0].get_ydata().tolist() == [0.1, 1.0, 3.0]
+    assert [line.get_ydata().tolist() for line in axes[1].lines] == [[0, 4, 9], [0, 2, 3]]
+
+
+def test_shares_are_written_in_their_cells(ax):
+    plotting.shares_heatmap(ax, pd.DataFrame({"noise": [0.05, 1.0]}, index=["GMM", "both"]))
+    assert [text.get_text() for text in ax.texts] == ["5%", "100%"]
+
+
+def test_subspaces_stand_at_their_auroc_with_their_dimensions(ax):
+    index = pd.MultiIndex.from_tuples([("row", "mistakes"), ("norm alone", "mistakes")])
+    index.names = ["subspace", "failure"]
+    values = {"dimensions": [9, 1], "AUROC": [0.7, 0.6], "low": [0.6, 0.5], "high": [0.8, 0.7]}
+    plotting.subspace_dots(ax, pd.DataFrame(values, index=index), "mistakes")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["norm alone (1)", "row (9)"]
+    assert ax.lines[0].get_xdata().tolist() == [0.6, 0.7]
