@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mistakes_lib.book import plotting
 from mistakes_lib.evaluation.risk import risk_coverage
+from mistakes_lib.runs.stages.drawing import image_columns
 
 RNG = np.random.default_rng(0)
 PAIRS = {name: (RNG.normal(1, size=80), RNG.normal(size=40)) for name in ("one", "two")}
@@ -128,7 +129,7 @@ def test_ellipses_of_a_mixture_span_two_deviations_on_each_side(ax):
 
 def test_image_columns_show_the_pixels():
     images = RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8)
-    figure = plotting.image_columns({"left": images, "right (twice)": images}, ("cat", "dog"))
+    figure = image_columns({"left": images, "right (twice)": images}, ("cat", "dog"))
     assert len(figure.axes) == 4
     np.testing.assert_array_equal(
         figure.axes[2].images[0].get_array(), images[1].transpose(1, 2, 0)
