@@ -94,8 +94,8 @@ def hinge_attack(
     eps,
     *,
     threshold,
-    weight=1.0,
-    margin=0.0,
+    weight=0.3,
+    margin=2.0,
     step=None,
     iterations=100,
     batch_size=256,
@@ -117,7 +117,8 @@ def hinge_attack(
         classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
         density: as for :func:`adaptive_bim`.
         threshold: T in nats: the detector flags features with a log-likelihood below.
-        weight: w ≥ 0, units of logit that one nat per dimension is worth.
+        weight: w ≥ 0, units of logit that one nat per dimension is worth. Between two classes
+            features are unlikely: a large w holds an image in its own class.
         margin: κ ≥ 0, by how much the wrong class is to win.
         step, iterations: see :func:`bim`.
 

@@ -179,7 +179,7 @@ def _share(share, n, quantile=1.959964):
     centre = (share + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
     half = np.sqrt(share * (1 - share) / n + quantile**2 / (4 * n**2)) * quantile
     half /= 1 + quantile**2 / n
-    return {"share": share, "low": centre - half, "high": centre + half}
+    return {"share": share, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
 
 
 def _purification(run, n_components):
