@@ -15,6 +15,7 @@ PACKAGED = (
     "notebooks/sweeps/*.ipynb",
     "notebooks/sweeps/*.yml",
     "book/claims.yml",
+    "book/evidence/*.json",
     "book/results/*.json",
     "book/sweeps/*/*.parquet",
     "book/sweeps/*/*.csv",

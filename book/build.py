@@ -11,8 +11,9 @@ Executed chapters keep nothing that would differ in the next run: no times, no r
 Other parameters (quick, paper) leave the committed chapters alone: that book is executed and
 published under _build/.
 
-What the chapters' cells tagged ``evidence`` print is collected in book/results/, and judged by the
-rules of book/claims.yml on the page book/claims.md.
+What the chapters' cells tagged ``evidence`` print is collected in book/results/. The evidence of
+each published run is computed from its files and kept in book/evidence/. It is judged by the rules
+of book/claims.yml on the page book/claims.md: each claim on each run.
 """
 
 import logging

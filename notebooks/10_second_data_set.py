@@ -37,8 +37,8 @@ eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 tuning_images = 2000  # validation images on which purification's settings are compared
 steps = 100  # of gradient descent
-learning_rates = [0.001, 0.01, 0.1]  # step sizes to compare
-strengths = [0.1, 1.0, 10.0]  # values of ν to compare
+safe_shares = [1.0, 0.1]  # learning rates to compare, as shares of the safe one
+strengths = [0.0, 0.1, 1.0, 10.0, 100.0]  # values of ν to compare
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import pandas as pd

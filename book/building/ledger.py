@@ -8,27 +8,38 @@ from pathlib import Path
 import nbformat
 
 from book.building.places import CHAPTERS, ROOT, BuildError
-from mistakes_lib.book.claims import (
-    as_markdown,
-    count_verdicts,
-    judge,
-    load_claims,
-    printed_evidence,
-)
+from mistakes_lib.book.claims import count_verdicts, judge, load_claims, printed_evidence
+from mistakes_lib.book.evidence import stored_evidence, write_evidence
+from mistakes_lib.book.ledger_page import as_markdown
+from mistakes_lib.book.matrix import judge_runs, matrix_page, overall_sentences
+from mistakes_lib.book.nearness import conditions_of
+from mistakes_lib.runs import load_run, published_runs
 
-__all__ = ["FRONT_PAGE", "front_page_picture", "ledger", "write_front_page", "write_ledger"]
+__all__ = [
+    "FRONT_PAGE",
+    "FRONT_PAGE_TEXT",
+    "front_page_picture",
+    "front_page_text",
+    "ledger",
+    "write_front_page",
+    "write_ledger",
+]
 
 RESULTS = ROOT / "book" / "results"
+EVIDENCE = ROOT / "book" / "evidence"
 FRONT_PAGE = ROOT / "book" / "_static" / "front-page.png"
+FRONT_PAGE_TEXT = ROOT / "book" / "_static" / "so-what.md"
 FRONT_PAGE_COUNTS = ROOT / "book" / "_static" / "verdicts.txt"
 
 LEDGER_HEAD = """# What reproduces
 
 *Which of the paper's claims hold here?*
 
-Each row is a claim of the paper. Its verdict is computed: the chapters print their evidence, and a
-rule, stated below, compares it with numbers. `mistakes claims` does it again; change a rule in
-`book/claims.yml` and see what changes. What could not be tested here says what is missing.
+Each row is a claim of the paper, each column a published network. A verdict is computed: a rule,
+stated below in words and as an expression, compares the run's evidence with numbers. Beside each
+verdict stands how near the run's conditions are to the paper's. `mistakes claims` does it again;
+change a rule in `book/claims.yml` and see what changes. If a claim could not be tested, its row says
+why.
 
 """
 
@@ -50,11 +61,30 @@ def front_page_picture(chapters=CHAPTERS):
     return base64.b64decode(pictures[0])
 
 
+def front_page_text(chapters=CHAPTERS):
+    """Return, as Markdown, what the one cell tagged ``front-page-text`` displays."""
+    texts = [
+        "".join(output.data["text/markdown"])
+        for path in sorted(Path(chapters).glob("*.ipynb"))
+        for cell in nbformat.read(path, as_version=4).cells
+        if "front-page-text" in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if "text/markdown" in output.get("data", {})
+    ]
+    if len(texts) != 1:
+        raise BuildError(
+            f"One cell tagged `front-page-text` must display one text, found {len(texts)}."
+        )
+    return texts[0] + "\n"
+
+
 def write_front_page(root=ROOT):
-    """Put that figure where the first page and the README of the book in ``root`` look for it."""
-    path = root / FRONT_PAGE.relative_to(ROOT)
+    """Put figure and text where the first page and the README of the book in ``root`` look."""
+    chapters, path = root / CHAPTERS.relative_to(ROOT), root / FRONT_PAGE.relative_to(ROOT)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(front_page_picture(root / CHAPTERS.relative_to(ROOT)))
+    path.write_bytes(front_page_picture(chapters))
+    text = root / FRONT_PAGE_TEXT.relative_to(ROOT)
+    text.write_text(front_page_text(chapters), encoding="utf-8")
 
 
 def ledger(root=ROOT):
@@ -70,6 +100,8 @@ def ledger(root=ROOT):
         if found := printed_evidence(nbformat.read(path, as_version=4)):
             files[results / f"{path.stem}.json"] = json.dumps(found, indent=1) + "\n"
             evidence |= found
+    if (root / EVIDENCE.relative_to(ROOT)).is_dir():
+        return files | _matrix(root, claims)
     judgements = judge(claims, evidence)
     subject = "Judged on a run without a title"
     if "run" in evidence:
@@ -81,8 +113,28 @@ def ledger(root=ROOT):
     return files
 
 
+def _matrix(root, claims):
+    """The ledger page and the counts where each published run has evidence of its own."""
+    evidence = stored_evidence(root / EVIDENCE.relative_to(ROOT))
+    conditions = {run: conditions_of(load_run(run)) for run in evidence}
+    sentences = overall_sentences(claims, judge_runs(claims, evidence))
+    return {
+        root / "book" / "claims.md": LEDGER_HEAD + matrix_page(claims, evidence, conditions),
+        root / FRONT_PAGE_COUNTS.relative_to(ROOT): sentences[0] + "\n",
+    }
+
+
+def write_evidence_of_published():
+    """Compute what book/evidence/ lacks of the published runs, and drop what is of no run."""
+    kept = [write_evidence(run, EVIDENCE) for run in published_runs()]
+    for path in set(EVIDENCE.glob("*.json")) - set(kept):
+        path.unlink()
+
+
 def write_ledger(root=ROOT):
     """Write the files of :func:`ledger`, and no others beside them."""
+    if root == ROOT:
+        write_evidence_of_published()
     shutil.rmtree(root / RESULTS.relative_to(ROOT), ignore_errors=True)
     for path, text in ledger(root).items():
         path.parent.mkdir(parents=True, exist_ok=True)

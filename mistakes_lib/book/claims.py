@@ -20,7 +20,6 @@ __all__ = [
     "Claim",
     "Judgement",
     "as_evidence",
-    "as_markdown",
     "count_verdicts",
     "judge",
     "load_claims",
@@ -28,20 +27,28 @@ __all__ = [
     "printed_evidence",
 ]
 
-REPRODUCED, PARTLY, NOT, UNTESTABLE = VERDICTS = (
+REPRODUCED, PARTLY, NOT, UNDECIDED, UNTESTABLE = VERDICTS = (
     "reproduced",
     "partly reproduced",
     "not reproduced",
+    "undecided",
     "not testable here",
 )
-BADGES = {  # of the page, in sphinx-design's roles
-    REPRODUCED: f"{{bdg-success}}`{REPRODUCED}`",
-    PARTLY: f"{{bdg-warning}}`{PARTLY}`",
-    NOT: f"{{bdg-danger}}`{NOT}`",
-    UNTESTABLE: f"{{bdg-muted}}`{UNTESTABLE}`",
-}
 REQUIRED = {"id", "section", "says", "reproduced", "ours", "where"}
-OPTIONAL = {"printed", "partly", "needs", "remark"}
+OPTIONAL = {
+    "printed",
+    "partly",
+    "undecided",
+    "needs",
+    "remark",
+    "contribution",
+    "central",
+    "rule",
+    "fixed",
+    "post_hoc",
+    "families",
+    "conditions",
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,20 @@ class Claim:
         where: chapter and label of the evidence, "04_mistakes#evidence-mistakes".
         printed: the number that the paper printed, if any.
         partly: weaker expression; if only this one holds, the claim is partly reproduced.
+        undecided: expression that holds where the evidence is too weak for a verdict; it is asked
+            after the two above. Where none of the three holds, the claim is not reproduced.
         needs: what is missing where the evidence is.
         remark: what a reader should know about the verdict.
+        contribution: which of the paper's three contributions it belongs to, "1", "2" or "3"; empty
+            for what its appendices add.
+        central: "yes" for a claim that the paper's abstract makes.
+        rule: the rule in words.
+        fixed: when the rule was fixed: a date, or a commit.
+        post_hoc: why the rule was changed after results that it judges were known; empty if not.
+        families: kinds of classifiers that the claim is about, such as "densenet_bc wide_resnet";
+            empty: all.
+        conditions: what the paper's conditions must be compared in, names of
+            :data:`~mistakes_lib.book.nearness.CONDITIONS`.
     """
 
     id: str
@@ -69,8 +88,16 @@ class Claim:
     where: str
     printed: str = ""
     partly: str = ""
+    undecided: str = ""
     needs: str = ""
     remark: str = ""
+    contribution: str = ""
+    central: str = ""
+    rule: str = ""
+    fixed: str = ""
+    post_hoc: str = ""
+    families: str = ""
+    conditions: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +159,7 @@ def _claim(entry, where):
         if not isinstance(value, str):
             raise ValueError(f"{where}: {name} must be a text, got {value!r}")
     claim = Claim(**{name: value.strip() for name, value in entry.items()})
-    for rule in filter(None, (claim.reproduced, claim.partly)):
+    for rule in filter(None, (claim.reproduced, claim.partly, claim.undecided)):
         _parse(rule, where)
     return claim
 
@@ -247,6 +274,9 @@ def judge(claims, evidence):
         >>> claim = Claim("x", "§1", "It is.", ours="p = {test.p}", where="", **rules)
         >>> [judge([claim], {"test": {"p": p}})[0].verdict for p in (0.001, 0.05, 0.5)]
         ['reproduced', 'partly reproduced', 'not reproduced']
+        >>> unsure = Claim("x", "§1", "It is.", "t.low > 0", "", "", undecided="t.high > 0")
+        >>> judge([unsure], {"t": {"low": -1, "high": 2}})[0].verdict
+        'undecided'
         >>> judge([claim], {})[0].verdict
         'not testable here'
     """
@@ -256,7 +286,8 @@ def judge(claims, evidence):
 
 def _judge(claim, names):
     try:
-        rules = {REPRODUCED: claim.reproduced, PARTLY: claim.partly or "1 < 0"}
+        rules = {REPRODUCED: claim.reproduced, PARTLY: claim.partly, UNDECIDED: claim.undecided}
+        rules = {verdict: rule or "1 < 0" for verdict, rule in rules.items()}
         held = [verdict for verdict, rule in rules.items() if _evaluate(rule, names)]
         ours = claim.ours.format_map(names)
     except (NameError, AttributeError, KeyError):
@@ -281,6 +312,7 @@ ALLOWED = (
     ast.BinOp,
     ast.Add,
     ast.Sub,
+    ast.Mult,
     ast.Compare,
     ast.Lt,
     ast.LtE,
@@ -322,50 +354,3 @@ def count_verdicts(judgements):
     """
     counts = {v: sum(judgement.verdict == v for judgement in judgements) for v in VERDICTS}
     return ", ".join(f"**{count} {verdict}**" for verdict, count in counts.items())
-
-
-def as_markdown(judgements):
-    """The ledger as a page of MyST Markdown: counts, then one section a claim.
-
-    Args:
-        judgements: what :func:`judge` returns.
-    """
-    lines = [
-        f"{count_verdicts(judgements)}.",
-        "",
-        "| claim | verdict | here | the paper |",
-        "|---|---|---|---|",
-    ]
-    for judgement in judgements:
-        claim = judgement.claim
-        cells = (
-            f"{{ref}}`{claim.says} <{_label(claim)}>` ({claim.section})",
-            BADGES[judgement.verdict],
-            judgement.ours or "–",
-            claim.printed or "–",
-        )
-        lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |")
-    lines += ["", "## The rules", ""]
-    for judgement in judgements:
-        lines += _section(judgement)
-    return "\n".join(lines) + "\n"
-
-
-def _label(claim):
-    return f"claim-{claim.id}"
-
-
-def _section(judgement):
-    claim = judgement.claim
-    chapter, _, label = claim.where.partition("#")
-    number = int(chapter[:2])
-    evidence = f"{{doc}}`chapter {number} <chapters/{chapter}>`"
-    if label and judgement.verdict != UNTESTABLE:
-        evidence = f"{{ref}}`chapter {number} <{label}>`"
-    lines = [f"({_label(claim)})=", f"### {claim.says}", "", f"- {BADGES[judgement.verdict]}"]
-    lines += [f"- the paper: {claim.section}{f', {claim.printed}' if claim.printed else ''}"]
-    lines += [f"- here: {judgement.ours} ({evidence})"] if judgement.ours else []
-    lines += [f"- reproduced if: `{' '.join(claim.reproduced.split())}`"]
-    lines += [f"- partly if: `{' '.join(claim.partly.split())}`"] if claim.partly else []
-    lines += [f"- {' '.join(claim.remark.split())}"] if claim.remark else []
-    return [*lines, ""]

@@ -14,9 +14,12 @@ __all__ = [
     "new_figure",
     "precision_recall_curves",
     "purification_heatmap",
+    "purification_path_lines",
     "risk_coverage_curves",
     "rivals",
     "roc_curves",
+    "shares_heatmap",
+    "subspace_dots",
     "training_curves",
 ]
 
@@ -264,15 +267,17 @@ def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"
 
     Args:
         ax: Axes to draw on.
-        table: DataFrame of changes; rows and columns are the settings; NaN leaves a cell empty.
+        table: DataFrame of changes; rows and columns are the settings; NaN cells are void, and say
+            so.
         label: of the colour bar.
 
     Returns:
         The Axes.
     """
-    limit = max(np.nanmax(np.abs(table.to_numpy())), 0.05)
-    return sns.heatmap(
-        table,
+    values = table.to_numpy(dtype=float)
+    limit = max(np.nanmax(np.abs(values)), 0.05)
+    sns.heatmap(
+        table.astype(float),
         ax=ax,
         annot=True,
         fmt="+.2f",
@@ -281,6 +286,83 @@ def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"
         vmax=limit,
         cbar_kws={"label": label},
     )
+    for row, column in np.argwhere(np.isnan(values)):  # which seaborn's annotation skips
+        ax.text(column + 0.5, row + 0.5, "void", ha="center", va="center", color="0.4")
+    return ax
+
+
+def purification_path_lines(axes, path, *, split="test"):
+    """Likelihood and accuracy along a path over ν: the first rises while the second falls (App. B).
+
+    Args:
+        axes: two Axes, left for the bits gained, right for the predictions that change.
+        path: DataFrame that :func:`~mistakes_lib.purification.purification_path` returned.
+        split: which of its splits to draw.
+
+    Returns:
+        The two Axes.
+    """
+    left, right = axes
+    rows = path.loc[split].sort_index(ascending=False)
+    places = np.arange(len(rows))  # ν = 0 has no place on a logarithmic axis
+    left.plot(places, rows["bits gained"], marker="o", color=PALETTE[0])
+    left.set_ylabel("likelihood gained (bits per dimension)")
+    for name, marker, colour in (("broken", "v", PALETTE[3]), ("corrected", "^", PALETTE[2])):
+        right.plot(places, rows[name], marker=marker, color=colour, label=name)
+    right.set_ylabel("predictions")
+    right.legend(frameon=False)
+    for ax in axes:
+        ax.set_xticks(places, [f"{nu:g}" for nu in rows.index])
+        ax.set_xlabel("strength ν, from a tight hold to none")
+    return axes
+
+
+def shares_heatmap(ax, table, *, label="share flagged"):
+    """Shares of inputs flagged by each detector (rows), of each kind (columns), annotated.
+
+    Args:
+        ax: Axes to draw on.
+        table: DataFrame that :func:`~mistakes_lib.evaluation.shares_caught` returned.
+        label: of the colour bar.
+
+    Returns:
+        The Axes.
+    """
+    sns.heatmap(
+        table,
+        ax=ax,
+        annot=True,
+        fmt=".0%",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        cbar_kws={"label": label, "format": PercentFormatter(1)},
+    )
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(axis="x", rotation=45)
+    return ax
+
+
+def subspace_dots(ax, table, failure):
+    """AUROC of a mixture on each subspace of the features, with intervals, one row a subspace.
+
+    Args:
+        ax: Axes to draw on.
+        table: DataFrame that :func:`~mistakes_lib.evaluation.information_by_subspace` returned.
+        failure: which failure of it to draw.
+
+    Returns:
+        The Axes.
+    """
+    rows = table.xs(failure, level="failure")[::-1]
+    places = np.arange(len(rows))
+    spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["AUROC"].to_numpy())
+    ax.errorbar(rows["AUROC"], places, xerr=spread, fmt="o", color=PALETTE[0], capsize=3)
+    ax.axvline(0.5, color="0.6", linewidth=0.8)
+    labels = [f"{name} ({row.dimensions:.0f})" for name, row in rows.iterrows()]
+    ax.set_yticks(places, labels)
+    ax.set_xlabel(f"AUROC for {failure}")
+    return ax
 
 
 def rivals(results):

@@ -126,17 +126,28 @@ def claims(
         Path | None, typer.Option(help="The claims and their rules. [default: the book's]")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder of evidence. [default: the book's]")
+        Path | None,
+        typer.Option(help="Folder of evidence of one run. [default: the book's, of every run]"),
     ] = None,
     debug: Debug = False,
 ):
     """Say which of the paper's claims reproduce, by the rules of the ledger."""
     from mistakes_lib.book.claims import VERDICTS, judge, load_claims, load_evidence
+    from mistakes_lib.book.evidence import stored_evidence
+    from mistakes_lib.book.matrix import judge_runs, overall_sentences
 
     with clear_errors(debug):
-        judgements = judge(
-            load_claims(ledger or BOOK / "claims.yml"), load_evidence(results or BOOK / "results")
-        )
+        known = load_claims(ledger or BOOK / "claims.yml")
+        if results is None:
+            cells = judge_runs(known, stored_evidence())
+            for claim in known:
+                typer.secho(f"{claim.id}: {claim.says}", bold=True)
+                for (name, run), judgement in cells.items():
+                    if name == claim.id:
+                        typer.echo(f"  {run}: {judgement.verdict}. {judgement.ours}")
+            typer.echo("\n".join(overall_sentences(known, cells)))
+            return
+        judgements = judge(known, load_evidence(results))
     for verdict in VERDICTS:
         found = [judgement for judgement in judgements if judgement.verdict == verdict]
         typer.secho(f"{len(found)} {verdict}", bold=True)

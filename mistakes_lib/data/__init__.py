@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "corruptions": ["CORRUPTIONS", "corrupt"],
         "files": [
             "ImageFiles",
             "class_names",
@@ -16,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading": ["Preprocessing", "common_size", "read_image"],
         "inventory": ["Holding", "take_stock"],
         "named": ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"],
+        "overlap": ["known_classes", "rows_of_strangers"],
     },
 )

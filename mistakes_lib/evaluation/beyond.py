@@ -41,7 +41,7 @@ def auroc_within(scores, correct, by, *, n_bins=10):
         >>> correct = rng.random(2000) < confidence
         >>> twice = 2 * confidence + rng.normal(0, 0.01, 2000)  # says the same again
         >>> table = auroc_within(twice, correct, confidence, n_bins=50)
-        >>> abs(table.AUROC.mean() - 0.5) < 0.1
+        >>> bool(abs(table.AUROC.mean() - 0.5) < 0.1)
         True
     """
     scores, correct = as_vector(scores, "scores"), as_flags(correct, "correct", scores)

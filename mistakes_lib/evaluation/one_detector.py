@@ -117,7 +117,7 @@ def shares_caught(calibration, usual, failures, *, joint=None, false_alarms=0.05
         >>> groups = [{"GMM": rng.normal(shift, 1, 1000)} for shift in (0, 0, -3)]
         >>> table = shares_caught(groups[0], groups[1], {"noise": groups[2]})
         >>> table.round(2).loc["GMM"].to_dict()
-        {'false alarms': 0.04, 'noise': 0.91}
+        {'false alarms': 0.06, 'noise': 0.92}
     """
     check_fraction(false_alarms, "false_alarms")
     columns = {"false alarms": usual, **failures}

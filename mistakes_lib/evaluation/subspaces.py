@@ -86,8 +86,9 @@ def information_by_subspace(
         >>> bad[:, 0] *= 5  # the one direction that the head reads
         >>> head = np.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
         >>> table = information_by_subspace(fit_on, head, {"x": (good, bad)}, n_components=1)
-        >>> table.AUROC.xs("x", level="failure").round(1)[["row space of the head"]].tolist()
-        [0.9]
+        >>> found = table.AUROC.xs("x", level="failure")
+        >>> bool(found["row space of the head"] > 0.7 > found["null space of the head"] > 0.4)
+        True
     """
     if not groups:
         raise ValueError("groups is empty: pass at least one failure with its two groups")

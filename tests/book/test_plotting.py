@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mistakes_lib.book import plotting
 from mistakes_lib.evaluation.risk import risk_coverage
+from mistakes_lib.runs.stages.drawing import image_columns
 
 RNG = np.random.default_rng(0)
 PAIRS = {name: (RNG.normal(1, size=80), RNG.normal(size=40)) for name in ("one", "two")}
@@ -128,7 +129,7 @@ def test_ellipses_of_a_mixture_span_two_deviations_on_each_side(ax):
 
 def test_image_columns_show_the_pixels():
     images = RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8)
-    figure = plotting.image_columns({"left": images, "right (twice)": images}, ("cat", "dog"))
+    figure = image_columns({"left": images, "right (twice)": images}, ("cat", "dog"))
     assert len(figure.axes) == 4
     np.testing.assert_array_equal(
         figure.axes[2].images[0].get_array(), images[1].transpose(1, 2, 0)
@@ -164,3 +165,34 @@ def test_heatmap_is_symmetric_around_zero(ax):
     plotting.purification_heatmap(ax, table)
     assert ax.collections[0].get_clim() == (-0.3, 0.3)
     assert [text.get_text() for text in ax.texts] == ["+0.30", "-0.10"]
+
+
+def test_a_void_cell_says_so(ax):
+    table = pd.DataFrame([[0.3, np.nan]], index=["GMM"], columns=[0.1, 1.0])
+    plotting.purification_heatmap(ax, table)
+    assert [text.get_text() for text in ax.texts] == ["+0.30", "void"]
+    assert ax.texts[1].get_position() == (1.5, 0.5)
+
+
+def test_a_path_goes_from_a_tight_hold_to_none():
+    index = pd.MultiIndex.from_product([["test"], [0.0, 10.0, 0.1]], names=["split", "nu"])
+    rows = {"bits gained": [3.0, 0.1, 1.0], "broken": [9, 0, 4], "corrected": [3, 0, 2]}
+    _, axes = plotting.new_figure(columns=2)
+    plotting.purification_path_lines(axes, pd.DataFrame(rows, index=index))
+    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["10", "0.1", "0"]
+    assert axes[0].lines[0].get_ydata().tolist() == [0.1, 1.0, 3.0]
+    assert [line.get_ydata().tolist() for line in axes[1].lines] == [[0, 4, 9], [0, 2, 3]]
+
+
+def test_shares_are_written_in_their_cells(ax):
+    plotting.shares_heatmap(ax, pd.DataFrame({"noise": [0.05, 1.0]}, index=["GMM", "both"]))
+    assert [text.get_text() for text in ax.texts] == ["5%", "100%"]
+
+
+def test_subspaces_stand_at_their_auroc_with_their_dimensions(ax):
+    index = pd.MultiIndex.from_tuples([("row", "mistakes"), ("norm alone", "mistakes")])
+    index.names = ["subspace", "failure"]
+    values = {"dimensions": [9, 1], "AUROC": [0.7, 0.6], "low": [0.6, 0.5], "high": [0.8, 0.7]}
+    plotting.subspace_dots(ax, pd.DataFrame(values, index=index), "mistakes")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["norm alone (1)", "row (9)"]
+    assert ax.lines[0].get_xdata().tolist() == [0.6, 0.7]

@@ -1,5 +1,6 @@
 """Scores of logits against closed forms and SciPy's optimiser."""
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings

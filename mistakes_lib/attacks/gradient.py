@@ -1,9 +1,8 @@
-"""Small changes of the images that make a classifier fail: FGSM and BIM (§4), and one that knows
-of the detector."""
+"""Small changes of the images that make a classifier fail: FGSM and BIM (§4)."""
 
 import warnings
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from mistakes_lib.support.checks import as_array, as_labels, check_pixels, check
 from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
 from mistakes_lib.support.progress import progress_bar
 
-__all__ = ["adaptive_bim", "bim", "fgsm"]
+__all__ = ["bim", "fgsm"]
 
 
 def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", progress=False):
@@ -117,82 +116,6 @@ def bim(
         batch_size=batch_size,
         device=device,
         progress=progress,
-    )
-
-
-def adaptive_bim(
-    classifier,
-    density,
-    images,
-    labels,
-    eps,
-    *,
-    weight,
-    step=None,
-    iterations=10,
-    batch_size=256,
-    device="auto",
-    progress=False,
-):
-    """Fool the classifier and its detector at once: BIM on loss and feature log-likelihood.
-
-    The paper's attacks know nothing of the detector. This one raises L(x, y) + w · log p(f(x)) / D
-    inside the same ball, so that its features become likely as well; what is left of the detection
-    is what a detector is worth against an attacker who knows it (Carlini & Wagner, *Adversarial
-    Examples Are Not Easily Detected*, 2017, https://arxiv.org/abs/1705.07263). A likelihood with
-    narrow peaks needs many small steps.
-
-    Args:
-        classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
-        density: a fitted density of the classifier's features with ``log_prob``, such as
-            :class:`~mistakes_lib.density.DiagonalGMM`.
-        weight: w ≥ 0, nats of loss that one nat per dimension of log-likelihood is worth; 0 is
-            :func:`bim`.
-        step, iterations: see :func:`bim`.
-
-    Returns:
-        float32 (n, 3, h, w), see :func:`fgsm`.
-
-    Raises:
-        ValueError: as :func:`bim`; or ``weight`` is negative.
-        TypeError: ``density`` has no differentiable ``log_prob``.
-
-    Example:
-        >>> from torch import nn
-        >>> from mistakes_lib.classifiers import FeatureClassifier
-        >>> from mistakes_lib.density import DiagonalGMM
-        >>> classifier = FeatureClassifier(nn.Flatten(), nn.Linear(3, 2))
-        >>> nn.init.zeros_(classifier.head.weight).shape  # the likelihood alone is left to climb
-        torch.Size([2, 3])
-        >>> density = DiagonalGMM(1).fit([[0.0, 0.0, 1.0], [0.2, 0.2, 1.0]])
-        >>> gray = np.full((1, 3, 1, 1), 0.5)
-        >>> attacked = adaptive_bim(classifier, density, gray, [0], 0.1, weight=1, device="cpu")
-        >>> attacked.ravel().round(2)
-        array([0.4, 0.4, 0.6], dtype=float32)
-    """
-    check_scalar(weight, "weight", Real, min_val=0)
-    if not hasattr(density, "log_prob"):
-        raise TypeError(
-            f"{type(density).__name__} has no log_prob, so its likelihood has no gradient: "
-            "use a DiagonalGMM, FeatureVAE or FeatureMAF"
-        )
-
-    def objective(x, y):
-        features = classifier.features(x)  # (n, d)
-        loss = cross_entropy(classifier.head(features), y, reduction="sum")
-        return loss + weight * density.log_prob(features).sum() / features.shape[1]
-
-    return _ascend(
-        classifier,
-        images,
-        labels,
-        eps=eps,
-        step=step,
-        iterations=iterations,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-        objective=objective,
     )
 
 
