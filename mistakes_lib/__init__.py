@@ -37,7 +37,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "data": ["ImageSet", "load_dataset"],
         "density": ["DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"],
-        "detector": ["Detector", "fit_detector"],
+        "detector": ["Detector", "Watched", "fit_detector"],
         "evaluation": [
             "DetectionReport",
             "MannWhitneyResult",
