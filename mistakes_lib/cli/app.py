@@ -510,18 +510,15 @@ def chapter(
 
 
 def _values(given):
-    """NAME=VALUE, many times → dict; a value reads as in YAML, so that 8 is a number."""
-    import yaml
+    """NAME=VALUE, many times → dict; numbers, fractions such as 8 / 255 and YAML are read."""
+    from mistakes_lib.support.values import read_value
 
     values = {}
     for text in given:
         name, separator, value = text.partition("=")
         if not (name and separator):
             raise ValueError(f"-p {text}: must be NAME=VALUE, such as n_components=500")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"-p {text}: no value that YAML can read") from None
+        values[name] = read_value(value)
     return values
 
 

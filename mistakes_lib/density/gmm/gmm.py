@@ -406,7 +406,7 @@ class Run:
 
 
 def _plain(X):
-    """A torch tensor of any precision, with or without gradients, as an array; all else as it is."""
+    """A torch tensor of any precision, with gradients or without, as an array; all else as is."""
     if not isinstance(X, torch.Tensor):
         return X
     X = X.detach().cpu()
