@@ -540,6 +540,8 @@ def book(
             raise FileNotFoundError(
                 "the book is not here, only its library: clone the repository and install that"
             )
+        if not os.access(BOOK, os.W_OK):
+            raise ValueError(f"{BOOK} cannot be written to: publish from a clone of your own")
     only = [part for name in chapter or [] for part in ("--chapter", name)]
     command = [sys.executable, build, "book", "--parameters", parameters, *only]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
