@@ -53,7 +53,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "data": ["ImageSet", "corrupt", "known_classes", "load_dataset", "rows_of_strangers"],
         "density": ["DiagonalGMM", "FeatureMAF", "FeatureVAE", "PixelCNN"],
-        "detector": ["Detector", "fit_detector"],
+        "detector": ["Detector", "Watched", "fit_detector"],
         "evaluation": [
             "DetectionReport",
             "LikelihoodRatio",

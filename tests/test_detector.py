@@ -1,6 +1,8 @@
 """A detector keeps its promise, comes back bit for bit, and serves from the command line."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +147,43 @@ def test_what_the_user_did_wrong_is_one_line(fitted, monkeypatch, arguments, com
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ") and complaint in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+# --- what users run into -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_features_of_any_unit_give_the_same_flags(unit):
+    """scikit-learn's regularisation is absolute: × 1e-4 it would be the mixture's whole spread."""
+    sets = [FeatureSet(s.features * unit, s.logits, s.labels) for s in (TRAIN, VALIDATION, TEST)]
+    detector = fit_detector(*sets[:2])
+    expected = fit_detector(TRAIN, VALIDATION).flag(TEST)
+    assert (detector.flag(sets[2]) == expected).mean() > 0.98
+
+
+def test_a_service_gets_its_answer_row_by_row(fitted):
+    """As the README shows: my_service | mistakes score -; it writes on when it has its answer."""
+    folder, _ = fitted
+    command = [sys.executable, "-m", "mistakes_lib", "score", "-", "--format", "jsonl",
+               "--detector", str(folder / "detector.safetensors")]  # fmt: skip
+    expected = Detector.load(folder / "detector.safetensors").score(TEST)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as own:
+        for row in range(3):
+            features, logits = TEST.features[row].tolist(), TEST.logits[row].tolist()
+            own.stdin.write(json.dumps({"features": features, "logits": logits}) + "\n")
+            own.stdin.flush()
+            assert json.loads(own.stdout.readline())["score"] == pytest.approx(expected[row])
+        own.stdin.close()
+        assert own.wait() == 0
+
+
+def test_a_reader_that_has_read_enough_is_no_error(fitted):
+    folder, _ = fitted
+    command = (
+        f"{sys.executable} -m mistakes_lib score {folder / 'test.npz'} "
+        f"--detector {folder / 'detector.safetensors'} | head -1"
+    )
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "score,flagged\n", "")

@@ -38,8 +38,8 @@ LEDGER_HEAD = """# What reproduces
 Each row is a claim of the paper, each column a published network. A verdict is computed: a rule,
 stated below in words and as an expression, compares the run's evidence with numbers. Beside each
 verdict stands how near the run's conditions are to the paper's. `mistakes claims` does it again;
-change a rule in `book/claims.yml` and see what changes. If a claim could not be tested, its row says
-why.
+change a rule in `book/claims.yml` and see what changes. If a claim could not be tested, its row
+says why.
 
 """
 

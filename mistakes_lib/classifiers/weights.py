@@ -122,11 +122,11 @@ def unwrap(net):
 
 def _state_dict(found):
     """The dict of tensors in what a file holds."""
-    if any(torch.is_tensor(value) for value in found.values()):
-        return found
     for key in NESTED:
         if isinstance(found.get(key), dict):
             return _state_dict(found[key])
+    if any(torch.is_tensor(value) for value in found.values()):
+        return found
     inner = [value for value in found.values() if isinstance(value, dict)]
     inner = [own for own in inner if any(torch.is_tensor(value) for value in own.values())]
     return inner[0] if len(inner) == 1 else found

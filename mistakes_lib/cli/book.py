@@ -1,5 +1,6 @@
 """The commands of the book: execute chapters, build it, sweep a grid, judge its claims."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -47,18 +48,15 @@ def chapter(
 
 
 def _values(given):
-    """NAME=VALUE, many times → dict; a value reads as in YAML, so that 8 is a number."""
-    import yaml
+    """NAME=VALUE, many times → dict; numbers, fractions such as 8 / 255 and YAML are read."""
+    from mistakes_lib.support.values import read_value
 
     values = {}
     for text in given:
         name, separator, value = text.partition("=")
         if not (name and separator):
             raise ValueError(f"-p {text}: must be NAME=VALUE, such as n_components=500")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"-p {text}: no value that YAML can read") from None
+        values[name] = read_value(value)
     return values
 
 
@@ -77,6 +75,8 @@ def book(
     with clear_errors(debug=False):
         if not build.is_file():
             raise FileNotFoundError(f"no book in {BOOK}.{without_a_clone('the pages of the book')}")
+        if not os.access(BOOK, os.W_OK):
+            raise ValueError(f"{BOOK} cannot be written to: publish from a clone of your own")
     only = [part for name in chapter or [] for part in ("--chapter", name)]
     command = [sys.executable, build, "book", "--parameters", parameters, *only]
     raise typer.Exit(subprocess.run(command, check=False).returncode)

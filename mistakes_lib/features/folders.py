@@ -134,14 +134,15 @@ def _features(network, images, device, workers, progress):
         return extract_features(network.classifier, loader, device=device, progress=progress)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         if "equal size" in str(error):
-            raise ValueError(
+            reason = (
                 f"the images of {images.origin} differ in size: give --size, the edge of the "
                 "images that the network was trained on"
-            ) from None
-        if "DataLoader worker" in str(error):  # the worker's own traceback; its end is the reason
+            )
+        elif "DataLoader worker" in str(error):  # the worker's own traceback ends in the reason
             reason = str(error).strip().splitlines()[-1].partition(": ")[2]
-            raise ValueError(reason) from None
-        raise
+        else:
+            raise
+    raise ValueError(reason)  # out here, so that nothing holds the workers any longer
 
 
 def thumbnails(files, rows):

@@ -246,6 +246,7 @@ WRAPPED = {
     "as it is": lambda s: s,
     "before torch 0.4.1": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
     "DataParallel": lambda s: {"state_dict": renamed(s, "module."), "best_prec1": 91.7},
+    "a tensor beside it": lambda s: {"lr": torch.tensor(0.1), "state_dict": s, "optimizer": {}},
     "torch.compile": lambda s: renamed(s, "_orig_mod."),
     "both": lambda s: {"model": renamed(s, "module._orig_mod.")},
     "Lightning": lambda s: {

@@ -132,7 +132,7 @@ INFINITE = np.array([[0.0], [0.0], [np.inf]])
             np.zeros((3, 2)),
             np.zeros((3, 2)),
             [[0, 1]] * 3,
-            r"one-hot, \(3, 2\): pass labels.argmax",
+            r"one-hot, \(3, 2\): pass lab",
         ),
         (np.zeros((3, 2)), np.zeros((3, 2)), [1, 2, 1], "if your labels begin with 1, subtract 1"),
     ],

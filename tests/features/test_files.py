@@ -275,7 +275,7 @@ def test_probabilities_where_logits_belong_are_said(tmp_path):
 def test_what_has_come_through_a_pipe_is_given_on_at_once(kind):
     """The writer waits for the answer to each row before it writes the next."""
     ours, theirs = os.pipe()
-    lines = [line for line in as_lines(kind, without_labels)]
+    lines = list(as_lines(kind, without_labels))
     with os.fdopen(ours, encoding="utf-8") as reader, os.fdopen(theirs, "w") as writer:
         batches = read_stream(reader, kind)
         if kind == "csv":

@@ -81,7 +81,7 @@ def test_a_network_without_mistakes_is_judged_on_suspects():
     with pytest.raises(ValueError, match="are right: there is nothing to tell without suspects"):
         make_report(*right, n_components=5)
     wrong = FeatureSet(right[2].features, -right[2].logits, right[2].labels)
-    with pytest.raises(ValueError, match="are wrong: .* are the classes in the order of the netw"):
+    with pytest.raises(ValueError, match=r"are wrong: .* are the classes in the order of the netw"):
         make_report(*right[:2], wrong, n_components=5)
 
 

@@ -32,8 +32,11 @@ class DaskRows:
     """
 
     def __init__(self, X, block_rows_of, device):
+        X = X.to_dask_array(lengths=True) if hasattr(X, "to_dask_array") else X  # a data frame
         if X.ndim != 2:
             raise ValueError(f"X must have shape (n, d), got {X.ndim} dimensions")
+        if np.isnan(X.shape[0]):  # chunks of unknown sizes, as after a filter
+            X = X.compute_chunk_sizes()
         self.X, self.device_name = X.rechunk({1: -1}), device
         self.device = torch.device("cpu")  # of what travels
         self.d, self.block_rows = X.shape[1], block_rows_of(X.shape[1])
@@ -65,6 +68,8 @@ class DaskRows:
 
 def _measure(chunk):
     """Number of rows and their sum (d,), once they are known to be finite."""
+    if not len(chunk):
+        return 0, np.zeros(chunk.shape[1])
     rows = as_matrix(chunk, "a chunk of X", dtype=None)
     return len(rows), rows.sum(axis=0, dtype=np.float64)
 

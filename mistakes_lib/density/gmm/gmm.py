@@ -135,7 +135,7 @@ class DiagonalGMM(Density):
             TypeError: X is an iterator, which can be gone through only once.
         """
         self._check_parameters()
-        device = resolve_device(self.device)
+        X, device = _plain(X), resolve_device(self.device)
         if hasattr(X, "__dask_graph__"):
             from mistakes_lib.density.gmm.dask_rows import DaskRows  # Dask is there, as X is
 
@@ -164,6 +164,14 @@ class DiagonalGMM(Density):
                 stacklevel=2,
             )
         self._set_mixture(best.mixture, rows.centre)
+        spread = float(self.weights_ @ (self.covariances_ - self.reg_covar).mean(axis=1))
+        if 0 < spread < self.reg_covar:
+            warnings.warn(
+                f"reg_covar={self.reg_covar:.2g} is larger than the variances that were found "
+                f"({spread:.2g} on average), so the mixture hardly knows the rows: pass a smaller "
+                "one, such as a millionth of the features' variance, or scale the features",
+                stacklevel=2,
+            )
         self.converged_ = best.converged
         self.n_iter_ = len(best.bounds)
         self.lower_bounds_ = best.bounds
@@ -364,7 +372,7 @@ class DiagonalGMM(Density):
     def _by_block(self, X, of):
         """Apply ``of(expectation, rows)`` to every block of rows, float64 (b, d)."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, _plain(X), dtype=[np.float64, np.float32], reset=False)
         device = resolve_device(self.device)
         mixture, centre = self._mixture(device)
         step = Expectation(mixture)
@@ -395,6 +403,14 @@ class Attempt:
     bounds: list
     change: float
     converged: bool
+
+
+def _plain(X):
+    """A torch tensor of any precision, with gradients or without, as an array; all else as is."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X if X.dtype in (torch.float32, torch.float64) else X.float()).numpy()
 
 
 def _given(values, name, shape):

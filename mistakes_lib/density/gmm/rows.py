@@ -95,6 +95,8 @@ class BlockRows:
     def _arrays(self):
         """The blocks, checked."""
         for number, block in enumerate(self.blocks):
+            if getattr(block, "shape", (1,))[0] == 0:  # a block whose rows were all filtered out
+                continue
             rows = as_matrix(block, f"block {number} of X", dtype=None)
             if self.d is not None and rows.shape[1] != self.d:
                 raise ValueError(
