@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "building": ["ARCHITECTURES", "build_classifier"],
+        "building": ["ARCHITECTURES", "arguments_of", "build_classifier", "check_architecture"],
         "densenet": ["densenet_bc"],
         "feature_classifier": ["FeatureClassifier"],
         "loading": ["Network", "load_network"],

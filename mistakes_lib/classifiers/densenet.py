@@ -5,6 +5,14 @@ from torch import nn
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
 from mistakes_lib.support.dropout import Dropout
+from mistakes_lib.support.settings import (
+    SettingsError,
+    checked_arguments,
+    number,
+    one_of,
+    six_n_plus_4,
+    whole,
+)
 
 __all__ = ["densenet_bc"]
 
@@ -43,6 +51,14 @@ def _transition(channels, compressed, dropout):
     )
 
 
+@checked_arguments(
+    num_classes=whole(2),
+    depth=six_n_plus_4(),
+    growth_rate=whole(1, 1000),
+    compression=number(gt=0, le=1),
+    dropout=number(ge=0, lt=1),
+    last_activation=one_of(*ACTIVATIONS),
+)
 def densenet_bc(
     num_classes,
     *,
@@ -73,24 +89,12 @@ def densenet_bc(
         FeatureClassifier; for L = 100, k = 12, θ = 0.5 it has 342 features.
 
     Raises:
-        ValueError: a value outside the ranges above.
+        SettingsError: a value outside the ranges above; a ValueError that names the argument.
 
     Example:
         >>> densenet_bc(10, depth=10, growth_rate=4).num_features
         9
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"depth must be 6 n + 4 with n ≥ 1 (10, 16, …, 40, 100), got {depth}")
-    if growth_rate < 1:
-        raise ValueError(f"growth_rate must be at least 1, got {growth_rate}")
-    if not 0 < compression <= 1:
-        raise ValueError(f"compression must lie in (0, 1], got {compression}")
-    if last_activation not in ACTIVATIONS:
-        raise ValueError(
-            f"last_activation must be one of {sorted(ACTIVATIONS)}, got {last_activation!r}"
-        )
     channels = 2 * growth_rate
     body = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False))
     for block in range(3):
@@ -100,7 +104,10 @@ def densenet_bc(
         if block < 2:
             compressed = int(channels * compression)
             if compressed < 1:
-                raise ValueError(f"compression {compression} leaves none of {channels} channels")
+                text = (
+                    f"must leave a channel, got {compression}: none of {channels} channels is left"
+                )
+                raise SettingsError([(("compression",), text)])
             body.append(_transition(channels, compressed, dropout))
             channels = compressed
     body.extend(

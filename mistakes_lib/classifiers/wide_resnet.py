@@ -4,6 +4,7 @@ from torch import nn
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
 from mistakes_lib.support.dropout import Dropout
+from mistakes_lib.support.settings import checked_arguments, number, six_n_plus_4, whole
 
 __all__ = ["wide_resnet"]
 
@@ -32,6 +33,12 @@ class _Block(nn.Module):
         return self.shortcut(activated) + self.residual(activated)
 
 
+@checked_arguments(
+    num_classes=whole(2),
+    depth=six_n_plus_4(),
+    widen_factor=whole(1, 1000),
+    dropout=number(ge=0, lt=1),
+)
 def wide_resnet(
     num_classes,
     *,
@@ -55,18 +62,12 @@ def wide_resnet(
         FeatureClassifier with 64 · widen_factor features: 640 for WRN-28-10.
 
     Raises:
-        ValueError: a value outside the ranges above.
+        SettingsError: a value outside the ranges above; a ValueError that names the argument.
 
     Example:
         >>> wide_resnet(10, depth=10, widen_factor=1).num_features
         64
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"depth must be 6 n + 4 with n ≥ 1 (10, 16, 22, 28, …), got {depth}")
-    if widen_factor < 1:
-        raise ValueError(f"widen_factor must be at least 1, got {widen_factor}")
     body = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False))
     channels_in = 16
     for group, channels in enumerate((16, 32, 64)):

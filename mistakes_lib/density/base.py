@@ -1,10 +1,13 @@
 """What the densities share: scores in bits, files without pickle, and how networks are trained."""
 
 import copy
+import hashlib
+import json
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -14,12 +17,30 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from mistakes_lib.support.checks import as_matrix, check_positive
+from mistakes_lib.support.checks import as_matrix
 from mistakes_lib.support.devices import resolve_device
+from mistakes_lib.support.settings import number, whole
 from mistakes_lib.support.storage import load_arrays, save_arrays
+from mistakes_lib.training.loop import (
+    Checkpoint,
+    own_random_state,
+    run_epochs,
+    set_learning_rate,
+)
 
 __all__ = ["Density", "NetworkDensity", "seeded"]
 
+TRAINING_ARGUMENTS = {  # those of every density that is a network
+    "hidden": whole(1),
+    "epochs": whole(1),
+    "batch_size": whole(1),
+    "patience": whole(1),
+    "lr": number(gt=0),
+    "lr_decay": number(gt=0, le=1),
+    "validation_fraction": number(ge=0, lt=1),
+}
+# What may differ between a training and the one that goes on from its checkpoint.
+INCIDENTAL = ("epochs", "device", "random_state", "verbose")
 BLOCK_BYTES = 64 * 2**20  # of activations at a time: large enough for GEMM, small for memory
 
 
@@ -31,9 +52,17 @@ class Density(DensityMixin, BaseEstimator):
 
     Attributes:
         not_saved: parameters that a file does not keep.
+        arguments: class of settings that says of which kind the parameters are, apart from
+            ``device``, ``random_state`` and ``verbose``; None where ``fit`` checks them itself.
     """
 
     not_saved = ("device",)
+    arguments = None
+
+    def _check_parameters(self):
+        """Raise SettingsError if a parameter is of a wrong type or outside its range."""
+        parameters = self.get_params()
+        self.arguments(**{field.name: parameters[field.name] for field in fields(self.arguments)})
 
     def score(self, X, y=None):
         """Mean log-likelihood of the rows in nats."""
@@ -88,29 +117,31 @@ class Density(DensityMixin, BaseEstimator):
 class NetworkDensity(Density):
     """A density whose parameters are a network's, trained by Adam on standardised features.
 
-    A subclass says what the network is by ``_build``, what training lowers by ``_loss``, what the
-    log-density is by ``_log_prob``, how to draw by ``_draw``, and how many numbers a row takes by
-    ``_floats_per_row``; all but ``_build`` see rows z = (F − mean) / scale. The density of F is
-    that of z divided by the product of the scales (change of variables). A feature that never
-    varies has scale 1.
+    A subclass says of which kind its parameters are by ``arguments``, what the network is by
+    ``_build``, what training lowers by ``_loss``, what the log-density is by ``_log_prob``, how to
+    draw by ``_draw``, and how many numbers a row takes by ``_floats_per_row``; all but ``_build``
+    see rows z = (F − mean) / scale. The density of F is that of z divided by the product of the
+    scales (change of variables). A feature that never varies has scale 1.
 
     Every random choice comes from ``random_state``; torch's global state is left as it was. Rows
     are scored in float64, one by one the same as all together.
     """
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, checkpoint=None):
         """Train the network.
 
         Args:
             X: rows of features, (n, d), n ≥ 2.
             y: ignored.
+            checkpoint: safetensors file that is written after every epoch, and from which a
+                training that was killed goes on as if it had not been; None writes none.
 
         Returns:
             self.
 
         Raises:
-            ValueError: a bad parameter, NaN or infinite rows (the first is named), or a loss that
-                left the finite numbers.
+            ValueError: a bad parameter, NaN or infinite rows (the first is named), a loss that
+                left the finite numbers, or a checkpoint of another training.
         """
         self._check_parameters()
         X = self._rows(X, reset=True, ensure_min_samples=2)
@@ -123,7 +154,7 @@ class NetworkDensity(Density):
         rows = self._standardise(torch.tensor(X, dtype=torch.float64, device=device)).float()
         with seeded(self.seed_, device):
             network = self._build(X.shape[1]).to(device)
-            self._train(network, rows)
+            self._train(network, rows, checkpoint, device)
         self.network_ = network.cpu().eval().requires_grad_(False)
         return self
 
@@ -183,22 +214,6 @@ class NetworkDensity(Density):
             parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
         self.network_ = network.eval()
 
-    def _check_parameters(self):
-        for name in ("hidden", "epochs", "batch_size", "patience"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        check_positive(self.lr, "lr")
-        check_scalar(
-            self.lr_decay, "lr_decay", Real, min_val=0, max_val=1, include_boundaries="right"
-        )
-        check_scalar(
-            self.validation_fraction,
-            "validation_fraction",
-            Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="left",
-        )
-
     def _rows(self, X, *, reset=False, **checks):
         """Check rows as scikit-learn does, but name the first that is not finite."""
         X = validate_data(
@@ -206,7 +221,7 @@ class NetworkDensity(Density):
         )
         return as_matrix(X, "X", dtype=None)
 
-    def _train(self, network, rows):
+    def _train(self, network, rows, path, device):
         """Lower the mean loss of standardised rows (n, d) in place."""
         n_held_out = math.ceil(self.validation_fraction * len(rows))
         if n_held_out == len(rows):
@@ -214,28 +229,47 @@ class NetworkDensity(Density):
                 f"validation_fraction={self.validation_fraction} leaves none of {len(rows)} rows "
                 "to train on"
             )
-        shuffled = rows[torch.randperm(len(rows), device=rows.device)]
+        signature = path and self._signature(rows)
+        shuffled = rows[torch.randperm(len(rows), device=device)]
         held_out, rows = shuffled.split([n_held_out, len(rows) - n_held_out])
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.lr_decay)
-        self.losses_, self.validation_losses_, best = [], [], None
-        with tqdm(total=self.epochs, desc=type(self).__name__, unit="epoch",
+        best = {name: value.clone() for name, value in network.state_dict().items()}
+        state = {f"best.{name}": value for name, value in best.items()} if n_held_out else {}
+        kept = Checkpoint(path, signature, network, optimizer, state=state, random_state=True)
+        history = kept.load()
+
+        def one_epoch(epoch, bar):
+            set_learning_rate(optimizer, _decayed(self.lr, self.lr_decay, epoch))
+            record = {"loss": self._epoch(network, rows, optimizer)}
+            bar.set_postfix_str(f"{record['loss'] / rows.shape[1]:.4f} nats/dim")
+            bar.update()
+            if n_held_out:
+                record["validation_loss"] = self._epoch(network, held_out)
+                if all(record["validation_loss"] < loss for loss in _validation_losses(history)):
+                    for name, value in network.state_dict().items():
+                        best[name].copy_(value)
+            return record
+
+        def stop(history):
+            losses = _validation_losses(history)
+            return losses and len(losses) - 1 - int(np.argmin(losses)) >= self.patience
+
+        name = type(self).__name__
+        with tqdm(total=self.epochs, initial=len(history), desc=name, unit="epoch",
                   disable=not self.verbose) as bar:  # fmt: skip
-            for epoch in range(self.epochs):
-                self.losses_.append(self._epoch(network, rows, optimizer))
-                schedule.step()
-                bar.set_postfix_str(f"{self.losses_[-1] / rows.shape[1]:.4f} nats/dim")
-                bar.update()
-                if not n_held_out:
-                    continue
-                self.validation_losses_.append(self._epoch(network, held_out))
-                best_epoch = int(np.argmin(self.validation_losses_))
-                if best_epoch == epoch:
-                    best = copy.deepcopy(network.state_dict())
-                elif epoch - best_epoch >= self.patience:
-                    break
-        if best is not None:
+            run_epochs(one_epoch, kept, history, epochs=self.epochs,
+                       bars=lambda epoch: nullcontext(bar), device=device, stop=stop)  # fmt: skip
+        self.losses_ = [record["loss"] for record in history]
+        self.validation_losses_ = _validation_losses(history)
+        if n_held_out:
             network.load_state_dict(best)
+
+    def _signature(self, rows):
+        """What must agree before a checkpoint may be resumed, as JSON."""
+        parameters = {k: v for k, v in self.get_params().items() if k not in INCIDENTAL}
+        fingerprint = hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()
+        own = {"parameters": parameters, "seed": self.seed_, "rows": fingerprint}
+        return json.dumps(own, sort_keys=True, default=np.generic.item)
 
     def _epoch(self, network, rows, optimizer=None):
         """One pass over rows in random order; returns the mean loss in nats per row.
@@ -251,12 +285,7 @@ class NetworkDensity(Density):
                     losses.mean().backward()
                     optimizer.step()
                 total += losses.detach().sum()
-        loss = float(total) / len(rows) + self._log_volume()
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss became {loss} in epoch {len(self.losses_) + 1}: lower lr={self.lr}"
-            )
-        return loss
+        return float(total) / len(rows) + self._log_volume()
 
     def _network(self, device, dtype):
         """A copy of the network on a device and in a precision; the fitted one stays as it is."""
@@ -290,9 +319,20 @@ class NetworkDensity(Density):
         return torch.cat(results).numpy()
 
 
+def _validation_losses(history):
+    return [record["validation_loss"] for record in history if "validation_loss" in record]
+
+
+def _decayed(lr, factor, epochs):
+    """The rate after so many epochs, rounded as if it had been multiplied after each."""
+    for _ in range(epochs):
+        lr *= factor
+    return lr
+
+
 @contextmanager
 def seeded(seed, device):
     """Seed torch inside the block and give the caller's random state back after it."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_state(device):
         torch.manual_seed(seed)
         yield

@@ -1,14 +1,12 @@
 """A masked autoregressive flow of features (Appendix C), built on zuko."""
 
-from numbers import Integral, Real
-
 import torch
 import zuko
-from sklearn.utils import check_scalar
 from torch import nn
 from zuko.nn import MaskedLinear
 
-from mistakes_lib.density.base import NetworkDensity
+from mistakes_lib.density.base import TRAINING_ARGUMENTS, NetworkDensity
+from mistakes_lib.support.settings import arguments, number, whole
 
 __all__ = ["FeatureMAF"]
 
@@ -69,6 +67,10 @@ class FeatureMAF(NetworkDensity):
         True
     """
 
+    arguments = arguments(
+        "maf", {**TRAINING_ARGUMENTS, "n_transforms": whole(1), "noise": number(ge=0)}
+    )
+
     def __init__(
         self,
         n_transforms=5,
@@ -97,11 +99,6 @@ class FeatureMAF(NetworkDensity):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    def _check_parameters(self):
-        super()._check_parameters()
-        check_scalar(self.n_transforms, "n_transforms", Integral, min_val=1)
-        check_scalar(self.noise, "noise", Real, min_val=0)
 
     def _build(self, n_features):
         flow = zuko.flows.MAF(

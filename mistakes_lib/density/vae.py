@@ -1,14 +1,13 @@
 """A variational autoencoder of features, scored by importance sampling (Appendix C)."""
 
 import math
-from numbers import Integral
 
 import torch
-from sklearn.utils import check_scalar
 from torch import nn
 from torch.nn import functional as F
 
-from mistakes_lib.density.base import NetworkDensity
+from mistakes_lib.density.base import TRAINING_ARGUMENTS, NetworkDensity
+from mistakes_lib.support.settings import arguments, whole
 
 __all__ = ["FeatureVAE"]
 
@@ -73,6 +72,10 @@ class FeatureVAE(NetworkDensity):
         True
     """
 
+    arguments = arguments(
+        "vae", {**TRAINING_ARGUMENTS, "latent": whole(1), "importance_samples": whole(1)}
+    )
+
     def __init__(
         self,
         hidden=512,
@@ -126,11 +129,6 @@ class FeatureVAE(NetworkDensity):
             return shares.std(dim=1) * math.sqrt(self.importance_samples)
 
         return self._by_block(X, relative_error)
-
-    def _check_parameters(self):
-        super()._check_parameters()
-        for name in ("latent", "importance_samples"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
 
     def _build(self, n_features):
         return GaussianAutoencoder(n_features, self.hidden, self.latent)

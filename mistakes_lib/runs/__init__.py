@@ -10,12 +10,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "experiment": [
-            "AdaptiveAttack",
             "Experiment",
             "compare_settings",
             "load_experiment",
             "load_experiments",
         ],
+        "kinds": ["AdaptiveAttack"],
         "making": ["make_run", "train_run"],
         "publishing": ["publish_run"],
         "reading": ["Run", "load_run", "published_runs"],

@@ -1,21 +1,34 @@
 """What a run is to compute, read from a parameters file and checked before anything starts."""
 
-import inspect
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 
-from mistakes_lib.classifiers import ARCHITECTURES
-from mistakes_lib.data.named import DATASETS
-from mistakes_lib.density import FeatureMAF, FeatureVAE, PixelCNN
-from mistakes_lib.support.checks import check_ranges
+from mistakes_lib.classifiers import arguments_of
+from mistakes_lib.runs.kinds import (
+    ARCHITECTURE,
+    DATA_SET,
+    FOLDER,
+    PIXEL_CNN,
+    AdaptiveAttack,
+    DeepDensities,
+    off_or,
+)
 from mistakes_lib.support.locations import PARAMETERS
+from mistakes_lib.support.settings import (
+    SettingsError,
+    kept,
+    number,
+    one_of,
+    settings,
+    several,
+    whole,
+)
 from mistakes_lib.support.storage import read_yaml
 from mistakes_lib.support.suggestions import did_you_mean
-from mistakes_lib.training.supervised import Recipe
-from mistakes_lib.training.temporal_ensembling import TemporalEnsembling
+from mistakes_lib.training.ensembles import TemporalEnsembling
+from mistakes_lib.training.recipe import Recipe
 
 __all__ = [
-    "AdaptiveAttack",
     "Experiment",
     "compare_settings",
     "load_experiment",
@@ -23,7 +36,6 @@ __all__ = [
 ]
 
 ATTACKS = ("fgsm", "bim")
-DEEP_DENSITIES = {"vae": FeatureVAE, "maf": FeatureMAF}
 
 NETWORK_SETTINGS = {
     "depth": "depth L",
@@ -35,46 +47,7 @@ NETWORK_SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class AdaptiveAttack:
-    """The attacker who knows the detector: :func:`~mistakes_lib.attacks.adaptive_bim`.
-
-    Args:
-        eps_level: L∞ radius in units of 1/255.
-        n_components: of the mixture that is climbed, one of the run's ``mixtures``.
-        weights: of its log-likelihood beside the loss; 0 is BIM.
-        images: how many of the run's attacked images, the first ones.
-        iterations: gradient steps.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
-
-    eps_level: float = 8
-    n_components: int = 1000
-    weights: tuple = (0, 0.1, 1, 10)
-    images: int = 300
-    iterations: int = 30
-
-    def __post_init__(self):
-        object.__setattr__(self, "weights", tuple(self.weights))
-        conditions = {
-            "eps_level": 0 < self.eps_level <= 255,
-            "weights": all(weight >= 0 for weight in self.weights),
-            "images": self.images >= 1,
-            "iterations": self.iterations >= 1,
-        }
-        check_ranges(self, "adaptive", conditions)
-
-
-PARTS = {
-    "recipe": Recipe,
-    "ensembling": TemporalEnsembling,
-    "adaptive": AdaptiveAttack,
-}
-
-
-@dataclass(frozen=True)
+@settings("experiment")
 class Experiment:
     """Everything that determines a run's results, apart from the images.
 
@@ -86,13 +59,14 @@ class Experiment:
         recipe: :class:`~mistakes_lib.training.supervised.Recipe`.
         then: further recipes, each of which goes on from the weights that the one before ended
             with, and draws from the next seed.
-        labels_per_class: train by Temporal Ensembling with so many labels of each class; None
-            trains with all labels.
-        ensembling: :class:`~mistakes_lib.training.temporal_ensembling.TemporalEnsembling`,
-            by default with its defaults where there is ``labels_per_class``, else None.
+        labels_per_class: train with so many labels of each class; None trains with all labels.
+        ensembling: how to use the images without labels where there is ``labels_per_class``:
+            :class:`~mistakes_lib.training.ensembles.TemporalEnsembling`, which is also what None
+            says, with its defaults; False does not use them, so that the network is trained
+            supervised on the labelled images alone, the twin to compare with.
         seed: seed of initial weights, training, subsets and mixtures.
         attacks: "fgsm", "bim" or both.
-        eps_levels: L∞ radii in units of 1/255.
+        eps_levels: L∞ radii in units of 1/255, whole or not: 25.5 is a radius of 0.1.
         attack_images: how many test images are attacked.
         ood: name of each out-of-distribution set → how many of its images are used at most.
         mixtures: numbers of mixture components K to fit and keep.
@@ -100,10 +74,11 @@ class Experiment:
             :class:`~mistakes_lib.density.FeatureMAF`, to fit and keep.
         pixel_cnn: arguments of :class:`~mistakes_lib.density.PixelCNN`, to train on the images
             themselves; empty trains none.
-        adaptive: :class:`AdaptiveAttack`, or None.
+        adaptive: :class:`~mistakes_lib.runs.kinds.AdaptiveAttack`, or None.
 
     Raises:
-        ValueError: an unknown data set, attack or density, or a number out of its range.
+        SettingsError: a value of a wrong type or outside its range, an unknown name, a network
+            that cannot be built; a ValueError that says each in a line with the field's path.
 
     Example:
         >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
@@ -112,61 +87,43 @@ class Experiment:
         ('digits/wrn_10_1/seed3', 10)
     """
 
-    data_set: str
-    classifier: str
-    architecture: dict
+    data_set: DATA_SET
+    classifier: FOLDER
+    architecture: ARCHITECTURE
     recipe: Recipe = field(default_factory=Recipe)
-    then: tuple = ()
-    labels_per_class: int | None = None
-    ensembling: TemporalEnsembling | None = None
-    seed: int = 0
-    attacks: tuple = ATTACKS
-    eps_levels: tuple = (1, 2, 4, 8)
-    attack_images: int = 2000
-    ood: dict = field(default_factory=dict)
-    mixtures: tuple = (100,)
-    deep_densities: dict = field(default_factory=dict)
-    pixel_cnn: dict = field(default_factory=dict)
+    then: several(Recipe) = ()
+    labels_per_class: whole(1) | None = None
+    ensembling: off_or(TemporalEnsembling) = None
+    seed: whole(0) = 0
+    attacks: several(one_of(*ATTACKS)) = ATTACKS
+    eps_levels: several(number(gt=0, le=255)) = (1, 2, 4, 8)
+    attack_images: whole(1) = 2000
+    ood: dict[DATA_SET, whole(1)] = field(default_factory=dict)
+    mixtures: several(whole(1)) = (100,)
+    deep_densities: kept(DeepDensities) = field(default_factory=dict)
+    pixel_cnn: PIXEL_CNN = field(default_factory=dict)
     adaptive: AdaptiveAttack | None = None
 
     def __post_init__(self):
-        for name in ("then", "attacks", "eps_levels", "mixtures"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.labels_per_class is None and self.ensembling is not None:
-            raise ValueError("ensembling needs labels_per_class: how many labels of each class")
-        if self.labels_per_class is not None and self.then:
-            raise ValueError("then goes on from training with all labels, not labels_per_class")
-        if self.labels_per_class is not None and self.ensembling is None:
+        few, problems = self.labels_per_class is not None, []
+        if few and self.ensembling is None:
             object.__setattr__(self, "ensembling", TemporalEnsembling())
-        for name in ("architecture", "ood", "deep_densities", "pixel_cnn"):
-            if not isinstance(getattr(self, name), dict):
-                raise ValueError(f"{name} must be a mapping, got {getattr(self, name)!r}")
-        for data_set in (self.data_set, *self.ood):
-            if data_set not in DATASETS and not str(data_set).startswith("imagefolder:"):
-                raise ValueError(f"unknown data set {data_set!r}{_nearest(data_set, DATASETS)}")
-        unknown = set(self.attacks) - set(ATTACKS)
-        if unknown:
-            raise ValueError(f"unknown attack {sorted(unknown)[0]!r}: choose from {ATTACKS}")
-        for name, arguments in self.deep_densities.items():
-            if name not in DEEP_DENSITIES:
-                raise ValueError(f"unknown density {name!r}{_nearest(name, DEEP_DENSITIES)}")
-            _check_arguments(DEEP_DENSITIES[name], arguments, f"deep_densities.{name}")
-        _check_arguments(PixelCNN, self.pixel_cnn, "pixel_cnn")
+        if not few and self.ensembling is not None:
+            text = "needs labels_per_class: how many labels of each class"
+            problems.append((("ensembling",), text))
+        if few and self.ensembling and self.then:
+            text = "goes on from supervised training, not from Temporal Ensembling"
+            problems.append((("then",), text))
+        for name in ("attacks", "eps_levels", "mixtures"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                problems.append(((name,), f"must hold each value once, got {values}"))
         if self.adaptive is not None and self.adaptive.n_components not in self.mixtures:
-            raise ValueError(
-                f"adaptive: n_components must be one of the mixtures {self.mixtures}, "
-                f"got {self.adaptive.n_components}"
-            )
-        if any(level <= 0 or level > 255 for level in self.eps_levels):
-            raise ValueError(f"eps_levels must lie in (0, 255], got {self.eps_levels}")
-        for name, counts in {
-            "attack_images": [self.attack_images],
-            "ood": self.ood.values(),
-            "mixtures": self.mixtures,
-            "labels_per_class": [1 if self.labels_per_class is None else self.labels_per_class],
-        }.items():
-            if any(count < 1 for count in counts):
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            given = self.adaptive.n_components
+            text = f"must be one of the mixtures {self.mixtures}, got {given}"
+            problems.append((("adaptive", "n_components"), text))
+        if problems:
+            raise SettingsError(problems)
 
     @property
     def recipes(self):
@@ -188,18 +145,11 @@ class Experiment:
     @classmethod
     def from_dict(cls, values):
         """The experiment of which ``to_dict`` made ``values``."""
-        values = dict(values)
-        for name, kind in PARTS.items():
-            if values.get(name) is not None:
-                values[name] = kind(**values[name])
-        values["then"] = [Recipe(**recipe) for recipe in values.get("then", ())]
         return cls(**values)
 
     def settings(self):
         """How the classifier is made and trained, name → value, as Appendix C's list has it."""
-        arguments = inspect.signature(ARCHITECTURES[self.architecture["name"]]).parameters
-        network = {name: argument.default for name, argument in arguments.items()}
-        network |= self.architecture
+        network = arguments_of(self.architecture)
         labels = {"labels per class": self.labels_per_class or "all"}
         semi = self.ensembling and {
             "maximum unsupervised weight": self.ensembling.max_weight,
@@ -278,26 +228,21 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
     if preset is not None and preset not in presets:
         raise ValueError(f"{path} has no preset {preset!r}{_nearest(preset, presets)}")
     section |= _mapping(presets, section.get("classifier"), f"{path}: presets")
-    where = f"{path}: experiment"
-    _check_keys(section, Experiment, where)
-    missing = {"data_set", "classifier", "architecture"} - set(section)
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-    own_precision = {} if precision is None else {"precision": precision}
+    for name in ("recipe", "ensembling", "adaptive"):
+        if section.get(name) in (None, {}):
+            section.pop(name, None)  # a preset says {} to have none of what the file has
+    section["then"] = section.get("then") or []
+    if precision is not None:
+        section["recipe"] = _with(section.get("recipe", {}), precision=precision)
+        if isinstance(section["then"], list):
+            section["then"] = [_with(recipe, precision=precision) for recipe in section["then"]]
+    nameless = [key for key in section if not isinstance(key, str)]
+    if nameless:
+        raise ValueError(f"{path}: experiment has an unknown key {nameless[0]!r}")
     try:
-        for name, kind in PARTS.items():
-            part = _mapping(section, name, where)
-            _check_keys(part, kind, f"{where}.{name}")
-            if kind is Recipe:
-                part |= own_precision
-            section[name] = kind(**part) if part or kind is Recipe else None
-        section["then"] = [
-            Recipe(**_recipe(then, f"{where}.then") | own_precision)
-            for then in section.get("then") or ()
-        ]
         experiment = Experiment(**section)
-    except TypeError as error:
-        raise ValueError(f"{path}: a value of experiment has the wrong type: {error}") from None
+    except SettingsError as error:
+        raise ValueError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
     return experiment if epochs is None else experiment.shortened(epochs)
 
 
@@ -372,36 +317,15 @@ def _read_yaml(path):
 
 def _mapping(parent, name, where):
     """A copy of the mapping that a mapping has under a name; empty where it has none."""
-    value = parent.get(name)
+    value = parent.get(name) if isinstance(name, str) else None
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{where}.{name} must be a mapping, got {value!r}")
     return dict(value or {})
 
 
-def _recipe(values, where):
-    """The values of one of the further recipes, with no unknown key."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} must be a list of mappings, got {values!r}")
-    _check_keys(values, Recipe, where)
-    return values
-
-
-def _check_keys(mapping, dataclass_type, where):
-    _check_names(mapping, [f.name for f in fields(dataclass_type)], where)
-
-
-def _check_arguments(density, arguments, where):
-    """Refuse arguments that a density does not take."""
-    if not isinstance(arguments, dict):
-        raise ValueError(f"{where} must be a mapping, got {arguments!r}")
-    known = set(density().get_params()) - {"random_state", "device", "verbose"}
-    _check_names(arguments, sorted(known), where)
-
-
-def _check_names(mapping, known, where):
-    for key in mapping:
-        if key not in known:
-            raise ValueError(f"{where} has an unknown key {key!r}{_nearest(key, known)}")
+def _with(recipe, **values):
+    """A recipe's mapping with other values; what is no mapping is left to the checks."""
+    return recipe | values if isinstance(recipe, dict) else recipe
 
 
 def _nearest(name, known):

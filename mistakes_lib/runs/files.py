@@ -10,19 +10,23 @@ from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.scores import LogLikelihood
 from mistakes_lib.support.storage import load_arrays, save_arrays
-from mistakes_lib.training.temporal_ensembling import choose_labelled
+from mistakes_lib.training.ensembles import choose_labelled
 
 __all__ = [
     "PIXEL_CNN",
     "TRAINING_FEATURES",
     "adaptive_file",
+    "attack_file",
     "holds_features",
+    "keep_own_labels",
     "labelled_rows",
     "mixture_file",
+    "ood_file",
     "pixels_file",
     "read_batch",
     "read_classifier",
     "read_json",
+    "read_own_labels",
     "scorer_file",
     "write_classifier",
     "write_without_logits",
@@ -60,9 +64,29 @@ def holds_features(name):
 
 def write_without_logits(source, target):
     """Copy such a file without its logits, which for many classes are the larger part."""
-    arrays, _ = load_arrays(source, ["FeatureSet"])
+    arrays, metadata = load_arrays(source, ["FeatureSet"])
     del arrays["logits"]
-    save_arrays(target, arrays, {"kind": WITHOUT_LOGITS})
+    save_arrays(target, arrays, metadata | {"kind": WITHOUT_LOGITS})
+
+
+def keep_own_labels(path, labels, classes):
+    """Add to such a file what the images show, in classes that are not the classifier's.
+
+    Args:
+        path: the file, which is written again.
+        labels: int64 (n,).
+        classes: class names, in the order of the labels.
+    """
+    arrays, metadata = load_arrays(path, ["FeatureSet"])
+    save_arrays(path, arrays | {"own_labels": labels}, metadata | {"classes": list(classes)})
+
+
+def read_own_labels(path):
+    """What :func:`keep_own_labels` added, (labels, classes); None where nothing was."""
+    arrays, metadata = load_arrays(path, ["FeatureSet", WITHOUT_LOGITS])
+    if "own_labels" not in arrays:
+        return None
+    return arrays["own_labels"], tuple(metadata["classes"])
 
 
 def read_batch(path, head):
@@ -90,7 +114,23 @@ def pixels_file(name):
     return f"pixels/{name}.safetensors"
 
 
+def ood_file(name):
+    """Where a run keeps the features of an out-of-distribution set."""
+    return f"ood/{name}.safetensors"
+
+
+def attack_file(name, level):
+    """Where a run keeps the features of attacked images, with a radius in units of 1/255.
+
+    Example:
+        >>> attack_file("fgsm", 8), attack_file("fgsm", 25.5)
+        ('attacks/fgsm-8.safetensors', 'attacks/fgsm-25.5.safetensors')
+    """
+    return f"attacks/{name}-{level:g}.safetensors"
+
+
 def adaptive_file(weight):
+    """Where a run keeps the features of images attacked with this weight of the likelihood."""
     return f"attacks/adaptive-{weight:g}.safetensors"
 
 

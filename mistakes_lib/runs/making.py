@@ -5,11 +5,41 @@ from contextlib import contextmanager, nullcontext
 
 from mistakes_lib.data.named import SPLITS
 from mistakes_lib.runs.reading import Run
-from mistakes_lib.runs.stages.stages import Stages
+from mistakes_lib.runs.stages import (
+    Journal,
+    adaptive_attack,
+    attacks,
+    check_images,
+    classifier,
+    deep_densities,
+    examples,
+    features,
+    finish,
+    forget_training,
+    is_finished,
+    mixtures,
+    out_of_distribution,
+    pictures,
+    pixel_cnn,
+    scorers,
+)
 from mistakes_lib.support.locations import runs_root
 from mistakes_lib.training import distributed as processes
 
 __all__ = ["make_run", "train_run"]
+
+AFTER_TRAINING = (  # in this order
+    attacks,
+    out_of_distribution,
+    mixtures,
+    deep_densities,
+    pixel_cnn,
+    scorers,
+    adaptive_attack,
+    examples,
+    pictures,
+    finish,
+)
 
 
 def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
@@ -31,7 +61,7 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
     Example:
         >>> import tempfile
         >>> from mistakes_lib.runs.experiment import Experiment
-        >>> from mistakes_lib.training.supervised import Recipe
+        >>> from mistakes_lib.training.recipe import Recipe
         >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
         >>> recipe = Recipe(epochs=1, batch_size=128, lr=0.05)
         >>> experiment = Experiment(
@@ -43,20 +73,13 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
         ...     run.name, len(run.attack("fgsm", 8 / 255)), len(run.ood("photo_patches"))
         ('digits/tiny/seed0', 5, 5)
     """
-    with _open(experiment, root, data, device, progress) as stages:
-        _classify(stages)
+    with _open(experiment, root, data, device, progress) as journal:
+        check_images(journal)
+        _classify(journal)
         if processes.is_main():
-            stages.attacks()
-            stages.ood()
-            stages.densities()
-            stages.deep_densities()
-            stages.pixel_cnn()
-            stages.scorers()
-            stages.adaptive_attack()
-            stages.examples()
-            stages.pictures()
-            stages.finish()
-    return Run(stages.folder)
+            for stage in AFTER_TRAINING:
+                stage(journal)
+    return Run(journal.folder)
 
 
 def train_run(experiment, *, root=None, data=None, device="auto", progress=True, restart=False):
@@ -78,7 +101,7 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
     Example:
         >>> import tempfile
         >>> from mistakes_lib.runs.experiment import Experiment
-        >>> from mistakes_lib.training.supervised import Recipe
+        >>> from mistakes_lib.training.recipe import Recipe
         >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
         >>> recipe = Recipe(epochs=1, batch_size=128, lr=0.05)
         >>> experiment = Experiment("digits", "tiny", network, recipe)
@@ -87,26 +110,26 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
         ...     run.name, len(run.features("test")), run.ood_sets
         ('digits/tiny/seed0', 360, {})
     """
-    with _open(experiment, root, data, device, progress) as stages:
+    with _open(experiment, root, data, device, progress) as journal:
         if restart:
-            stages.forget_training()
-        _classify(stages)
-        if processes.is_main() and not stages.is_finished():  # make_run may have been here before
-            stages.finish()
-    return Run(stages.folder)
+            forget_training(journal)
+        _classify(journal)
+        if processes.is_main() and not is_finished(journal):  # make_run may have been here before
+            finish(journal)
+    return Run(journal.folder)
 
 
-def _classify(stages):
+def _classify(journal):
     """Train, in all processes, and extract the features of all splits, in the main one."""
-    stages.train()
+    classifier(journal)
     if processes.is_main():
         for split in SPLITS:
-            stages.features(split)
+            features(journal, split)
 
 
 @contextmanager
 def _open(experiment, root, data, device, progress):
-    """The stages of a run, for all processes of one training and for no others meanwhile."""
+    """The journal of a run, for all processes of one training and for no others meanwhile."""
     device = processes.connect(device)
     folder = runs_root(root) / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +137,7 @@ def _open(experiment, root, data, device, progress):
         if processes.is_main():
             _remove_leftovers(folder)
         processes.wait()
-        yield Stages(folder, experiment, root=data, device=device, progress=progress)
+        yield Journal(folder, experiment, root=data, device=device, progress=progress)
 
 
 @contextmanager

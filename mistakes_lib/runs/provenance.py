@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from mistakes_lib.classifiers.building import title_of as architecture_title
 from mistakes_lib.support.locations import ROOT
 
 __all__ = ["environment", "hardware_of", "title_of"]
@@ -15,14 +16,16 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
 def title_of(experiment):
-    """The field's name of a classifier: DenseNet-BC-40-12, WRN-28-10, TE-WRN-28-10."""
-    architecture = experiment.architecture
-    if architecture["name"] == "densenet_bc":
-        depth, growth = architecture.get("depth", 100), architecture.get("growth_rate", 12)
-        title = f"DenseNet-BC-{depth}-{growth}"
-    else:
-        title = f"WRN-{architecture.get('depth', 28)}-{architecture.get('widen_factor', 10)}"
-    return title if experiment.labels_per_class is None else f"TE-{title}"
+    """The field's name of a classifier: DenseNet-BC-40-12, WRN-28-10, TE-WRN-28-10.
+
+    Trained supervised on few labels: WRN-28-10 (100 labels per class).
+    """
+    title = architecture_title(experiment.architecture)
+    if experiment.labels_per_class is None:
+        return title
+    if experiment.ensembling:
+        return f"TE-{title}"
+    return f"{title} ({experiment.labels_per_class} labels per class)"
 
 
 def hardware_of(device):

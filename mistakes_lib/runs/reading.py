@@ -8,18 +8,22 @@ import numpy as np
 
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
-from mistakes_lib.runs.experiment import DEEP_DENSITIES, Experiment
+from mistakes_lib.runs.experiment import Experiment
 from mistakes_lib.runs.files import (
     TRAINING_FEATURES,
     adaptive_file,
+    attack_file,
     labelled_rows,
     mixture_file,
+    ood_file,
     pixels_file,
     read_batch,
     read_classifier,
     read_json,
+    read_own_labels,
     scorer_file,
 )
+from mistakes_lib.runs.kinds import DEEP_DENSITIES
 from mistakes_lib.scores import LogLikelihood, Scorer
 from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root, without_a_clone
 from mistakes_lib.support.storage import load_arrays, sha256_of
@@ -109,9 +113,13 @@ class Run:
 
     @property
     def family(self):
-        """The paper's kind of classifier, "densenet_bc", "wide_resnet" or "semi_supervised"."""
+        """The paper's kind of classifier: "densenet_bc", "wide_resnet" or "semi_supervised".
+
+        A network trained supervised on few labels, the twin of a semi-supervised one, is of the
+        kind "few_labels".
+        """
         if self.experiment.labels_per_class is not None:
-            return "semi_supervised"
+            return "semi_supervised" if self.experiment.ensembling else "few_labels"
         return self.experiment.architecture["name"]
 
     @cached_property
@@ -167,9 +175,10 @@ class Run:
 
         Args:
             name: "fgsm" or "bim".
-            eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255.
+            eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255; 0.1 is the
+                level 25.5.
         """
-        return self._batch(f"attacks/{name}-{self.eps_level(eps)}.safetensors")
+        return self._batch(attack_file(name, self.eps_level(eps)))
 
     def eps_level(self, eps):
         """The one of :attr:`eps_levels` that an L∞ radius in [0, 1] pixel units is.
@@ -179,7 +188,7 @@ class Run:
         """
         level = min(self.eps_levels, key=lambda known: abs(known - eps * 255), default=np.inf)
         if abs(level - eps * 255) > 0.01:
-            levels = ", ".join(f"{known}/255" for known in self.eps_levels)
+            levels = ", ".join(f"{known:g}/255" for known in self.eps_levels)
             raise ValueError(
                 f"run {self.name} holds no attack with eps = {eps * 255:.4g}/255; it has {levels}"
             )
@@ -219,7 +228,31 @@ class Run:
 
     def ood(self, name):
         """FeatureSet (without labels) of an out-of-distribution set."""
-        return self._batch(f"ood/{name}.safetensors")
+        return self._batch(ood_file(name))
+
+    def ood_labels(self, name):
+        """What the images of an out-of-distribution set show, in the classes of that set.
+
+        These are not the classifier's classes. They say which images to leave out because a class
+        of the set is one of the classifier's as well.
+
+        Args:
+            name: one of :attr:`ood_sets`.
+
+        Returns:
+            (labels, classes): int64 (n,) in the order of :meth:`ood`, and a tuple of class names.
+
+        Raises:
+            FileNotFoundError: the run has no such set.
+            ValueError: the set has no classes, or the run was made before it kept them.
+        """
+        found = read_own_labels(self.file(ood_file(name)))
+        if found is None:
+            raise ValueError(
+                f"run {self.name} has no labels of {name}: these images have no classes, or the "
+                "run was made before labels were kept, then make it again"
+            )
+        return found
 
     def density(self, n_components, *, seed=None, progress=False):
         """A DiagonalGMM of the training features: the run's own, or fitted now if it has none.

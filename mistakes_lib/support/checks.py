@@ -15,7 +15,6 @@ __all__ = [
     "check_fraction",
     "check_pixels",
     "check_positive",
-    "check_ranges",
     "looks_like_probabilities",
 ]
 
@@ -180,16 +179,3 @@ def check_fraction(value, name):
     if not isinstance(value, Real) or not 0 < value < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
     return value
-
-
-def check_ranges(owner, where, conditions):
-    """Raise ValueError for the first attribute of ``owner`` that is out of its range.
-
-    Args:
-        owner: the object with the attributes.
-        where: what to call it in the message.
-        conditions: dict of attribute → whether it is in range.
-    """
-    for name, ok in conditions.items():
-        if not ok:
-            raise ValueError(f"{where}: {name} = {getattr(owner, name)!r} is out of range")

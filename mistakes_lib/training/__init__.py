@@ -6,12 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augmentation": ["augment"],
-        "averaging": ["WeightAverage"],
-        "supervised": ["Recipe", "learning_rate", "train"],
-        "temporal_ensembling": [
-            "TemporalEnsembling",
-            "choose_labelled",
-            "train_temporal_ensembling",
-        ],
+        "ensembles": ["TemporalEnsembling", "choose_labelled"],
+        "recipe": ["Recipe", "learning_rate"],
+        "supervised": ["train"],
+        "temporal_ensembling": ["train_temporal_ensembling"],
     },
 )

@@ -4,182 +4,31 @@ import contextlib
 import json
 import logging
 import math
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mistakes_lib.support.checks import as_labels, check_ranges
+from mistakes_lib.support.checks import as_labels
 from mistakes_lib.support.progress import progress_bar
-from mistakes_lib.support.storage import load_arrays, save_arrays
 from mistakes_lib.training import distributed as processes
 from mistakes_lib.training.augmentation import augment
-from mistakes_lib.training.averaging import WeightAverage
+from mistakes_lib.training.loop import (
+    Checkpoint,
+    adopt_average,
+    averaged,
+    own_random_state,
+    run_epochs,
+    set_learning_rate,
+)
+from mistakes_lib.training.recipe import learning_rate
 
-__all__ = ["Recipe", "learning_rate", "train"]
+__all__ = ["train"]
 
 logger = logging.getLogger(__name__)
-
-PRECISIONS = ("float32", "bfloat16")
-SCHEDULES = ("step", "one_cycle")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: the defaults are Appendix C's DenseNet recipe as printed.
-
-    Args:
-        epochs: passes over the training images.
-        batch_size: images a step.
-        lr: peak learning rate.
-        schedule: "step" multiplies ``lr`` with ``lr_factor`` at each of ``milestones``;
-            "one_cycle" rises linearly over the first ``warmup`` share of all steps, then falls to
-            0 along a half cosine.
-        cycles: how often "one_cycle" does so, in equal parts of the steps; more than one are warm
-            restarts (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983).
-        milestones: epochs at which "step" multiplies.
-        lr_factor: what it multiplies with, in (0, 1].
-        warmup: share of steps in [0, 1) that "one_cycle" rises.
-        momentum: Nesterov momentum.
-        weight_decay: L2 regularisation weight.
-        ema_decay: keep, and validate, an exponential moving average of weights and
-            batch-normalisation statistics with this decay a step, see
-            :class:`~mistakes_lib.training.averaging.WeightAverage`; 0 keeps the last weights.
-        max_shift: largest random translation in pixels.
-        flip: mirror at random.
-        resolutions: pairs (epochs, pixels): in the first so many epochs images are shrunk to that
-            edge, then those of the next pair, and at last they have their own size. Smaller images
-            cost less, by the square of the edge (progressive resizing, Howard et al. 2018,
-            https://arxiv.org/abs/1806.01427).
-        precision: "float32" or "bfloat16" (autocast).
-        compile: let ``torch.compile`` fuse the network; pays from some minutes of training on.
-
-    Raises:
-        ValueError: a value outside its range (the field is named).
-
-    Example:
-        >>> Recipe(epochs=30, schedule="one_cycle").settings()["schedule"]
-        'one cycle, rising for 25% of the steps'
-    """
-
-    epochs: int = 300
-    batch_size: int = 64
-    lr: float = 0.1
-    schedule: str = "step"
-    milestones: tuple = (150, 175)
-    lr_factor: float = 0.1
-    cycles: int = 1
-    warmup: float = 0.25
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    ema_decay: float = 0.0
-    max_shift: int = 2
-    flip: bool = True
-    resolutions: tuple = ()
-    precision: str = "float32"
-    compile: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        object.__setattr__(self, "resolutions", tuple(tuple(pair) for pair in self.resolutions))
-        conditions = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 2,
-            "lr": self.lr > 0,
-            "lr_factor": 0 < self.lr_factor <= 1,
-            "cycles": 1 <= self.cycles <= max(self.epochs, 1),
-            "warmup": 0 <= self.warmup < 1,
-            "momentum": 0 < self.momentum < 1,
-            "weight_decay": self.weight_decay >= 0,
-            "ema_decay": 0 <= self.ema_decay < 1,
-            "max_shift": self.max_shift >= 0,
-            "resolutions": all(len(p) == 2 and min(p) >= 1 for p in self.resolutions)
-            and sum(epochs for epochs, _ in self.resolutions) < self.epochs,
-            "schedule": self.schedule in SCHEDULES,
-            "precision": self.precision in PRECISIONS,
-        }
-        check_ranges(self, "recipe", conditions)
-
-    def settings(self):
-        """Name → value, as Appendix C's list has it."""
-        times = "one cycle" if self.cycles == 1 else f"{self.cycles} cycles"
-        schedule = f"{times}, rising for {self.warmup:.0%} of the steps"
-        if self.schedule == "step":
-            epochs = ", ".join(map(str, self.milestones))
-            schedule = f"÷ {1 / self.lr_factor:g} at epochs {epochs}" if epochs else "constant"
-        return {
-            "epochs": self.epochs,
-            "batch size": self.batch_size,
-            "peak learning rate": self.lr,
-            "schedule": schedule,
-            "momentum (Nesterov)": self.momentum,
-            "L2 weight": self.weight_decay,
-            "averaging of weights (decay)": self.ema_decay or "none",
-            "largest translation (pixels)": self.max_shift,
-            "mirroring": "yes" if self.flip else "no",
-            "image size": _sizes(self.resolutions),
-            "precision": self.precision,
-        }
-
-    def edge(self, epoch):
-        """Pixels of the images' edge in an epoch (from 0); None for their own size.
-
-        Example:
-            >>> recipe = Recipe(epochs=6, resolutions=[(2, 16), (1, 24)])
-            >>> [recipe.edge(epoch) for epoch in range(5)]
-            [16, 16, 24, None, None]
-        """
-        for epochs, edge in self.resolutions:
-            if epoch < epochs:
-                return edge
-            epoch -= epochs
-        return None
-
-    def shortened(self, epochs):
-        """The same recipe in another number of epochs, with its milestones in proportion.
-
-        Example:
-            >>> Recipe().shortened(30).milestones
-            (15, 18)
-        """
-        stretch = epochs / self.epochs
-        milestones = tuple(round(milestone * stretch) for milestone in self.milestones)
-        cycles = max(1, min(self.cycles, epochs))
-        parts = [(round(part * stretch), edge) for part, edge in self.resolutions]
-        resolutions = tuple(pair for pair in parts if pair[0])
-        if sum(part for part, _ in resolutions) >= epochs:
-            resolutions = ()  # so short that none would be left for the images' own size
-        return replace(
-            self, epochs=epochs, milestones=milestones, cycles=cycles, resolutions=resolutions
-        )
-
-
-def _sizes(resolutions):
-    parts = [f"{edge} px for {epochs} epochs" for epochs, edge in resolutions]
-    return ", ".join([*parts, "then their own"]) if parts else "their own"
-
-
-def learning_rate(recipe, step, steps_per_epoch):
-    """Learning rate at optimiser step ``step`` (from 0), a pure function of the recipe.
-
-    Example:
-        >>> [round(learning_rate(Recipe(), e * 704, 704), 4) for e in (0, 149, 150, 175)]
-        [0.1, 0.1, 0.01, 0.001]
-    """
-    if recipe.schedule == "step":
-        epoch = step // steps_per_epoch
-        passed = sum(epoch >= milestone for milestone in recipe.milestones)
-        return recipe.lr * recipe.lr_factor**passed
-    total = recipe.epochs * steps_per_epoch / recipe.cycles
-    step %= total
-    rise = recipe.warmup * total
-    if step < rise:
-        return recipe.lr * (step + 1) / (rise + 1)
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
 
 
 def train(
@@ -210,7 +59,7 @@ def train(
         classifier: a :class:`~mistakes_lib.classifiers.FeatureClassifier`.
         images: uint8 (n, 3, h, w), 0…255.
         labels: int64 (n,).
-        recipe: :class:`Recipe`.
+        recipe: :class:`~mistakes_lib.training.recipe.Recipe`.
         seed: seed of shuffling, augmentation and dropout (not of the initial weights).
         validation: (images, labels) on which accuracy is measured after each epoch.
         checkpoint: safetensors file for exact resume.
@@ -225,6 +74,7 @@ def train(
 
     Example:
         >>> from mistakes_lib.classifiers import FeatureClassifier
+        >>> from mistakes_lib.training.recipe import Recipe
         >>> _ = torch.manual_seed(0)
         >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(12, 2))
         >>> labels = np.arange(40) % 2  # class 0 is black, class 1 is white
@@ -241,7 +91,7 @@ def train(
     classifier.to(device, memory_format=torch.channels_last)
     optimizer = sgd(classifier, recipe)
     forward = compiled(classifier, recipe)
-    return run_epochs(
+    return train_classifier(
         partial(_epoch, forward, optimizer, images, labels, recipe, seed=seed),
         classifier,
         optimizer,
@@ -272,7 +122,7 @@ def compiled(classifier, recipe):
     return torch.compile(forward) if recipe.compile else forward
 
 
-def run_epochs(
+def train_classifier(
     one_epoch,
     classifier,
     optimizer,
@@ -286,13 +136,13 @@ def run_epochs(
     progress,
     state=None,
 ):
-    """Resume from the checkpoint, run the epochs that are left, and return all their records.
+    """Run a recipe's epochs, measure each on the validation images, and return their records.
 
     Args:
         one_epoch: called with ``epoch`` (from 0) and the progress ``bar``; returns a record.
         classifier: the network in training; evaluated and contiguous in the end.
         optimizer: its SGD.
-        recipe: :class:`Recipe`.
+        recipe: :class:`~mistakes_lib.training.recipe.Recipe`.
         signature: see :func:`signature_of`.
         steps: batches an epoch.
         validation: (images, labels) on the device, or None.
@@ -301,47 +151,43 @@ def run_epochs(
         progress: show a bar.
         state: dict of name → tensor: what else a checkpoint holds, restored in place.
     """
-    state, average = dict(state or {}), None
+    average = None
     if recipe.ema_decay:
-        average = WeightAverage(classifier, recipe.ema_decay)
-        optimizer.register_step_post_hook(lambda *_: average.update())
-        state |= {f"average.{name}": value for name, value in average.values.items()}
-    history = load_checkpoint(checkpoint, classifier, optimizer, signature, state)
-    check_common_start(len(history), device)
-    progress = progress and processes.is_main()
+        average = averaged(classifier, optimizer, get_ema_multi_avg_fn(recipe.ema_decay))
+    kept = Checkpoint(checkpoint, signature, classifier, optimizer, average=average, state=state)
+    shown = progress and processes.is_main()
+
+    def place(epoch):
+        return f"epoch {epoch + 1}/{recipe.epochs}"
+
+    def validated(epoch, bar):
+        record = one_epoch(epoch=epoch, bar=bar)
+        if validation is not None:
+            network = average.module if average else classifier
+            accuracy = measure_accuracy(network, *validation, recipe, edge=recipe.edge(epoch))
+            record["validation_accuracy"] = accuracy
+            bar.set_postfix(bar_fields(record))
+        return record
+
+    def tell(epoch, record):
+        numbers = ", ".join(f"{name} {value}" for name, value in bar_fields(record).items())
+        logger.info("%s: %s", place(epoch), numbers)
+
+    history = kept.load()
     with own_random_state(device):
-        for epoch in range(len(history), recipe.epochs):
-            started = time.monotonic()
-            place = f"epoch {epoch + 1}/{recipe.epochs}"
-            with progress_bar(total=steps, desc=place, shown=progress) as bar:
-                record = one_epoch(epoch=epoch, bar=bar)
-                if validation is not None:
-                    with average.applied() if average else contextlib.nullcontext():
-                        accuracy = measure_accuracy(
-                            classifier, *validation, recipe, edge=recipe.edge(epoch)
-                        )
-                    record["validation_accuracy"] = accuracy
-                    bar.set_postfix(bar_fields(record))
-            history.append({**record, "seconds": round(time.monotonic() - started, 2)})
-            if processes.is_main():
-                numbers = ", ".join(f"{k} {v}" for k, v in bar_fields(record).items())
-                logger.info("%s: %s", place, numbers)
-            if checkpoint is not None and processes.is_main():
-                save_checkpoint(checkpoint, classifier, optimizer, signature, state, history)
+        run_epochs(
+            validated,
+            kept,
+            history,
+            epochs=recipe.epochs,
+            bars=lambda epoch: progress_bar(total=steps, desc=place(epoch), shown=shown),
+            device=device,
+            tell=tell,
+        )
     if average:
-        average.apply()
+        adopt_average(classifier, average)
     classifier.to(memory_format=torch.contiguous_format).eval()
     return history
-
-
-def check_common_start(epochs_done, device):
-    """Raise RuntimeError if some processes read a checkpoint that others do not see."""
-    mean = processes.total(torch.tensor(float(epochs_done), device=device)) / processes.count()
-    if mean.item() != epochs_done:
-        raise RuntimeError(
-            "the processes do not read the same checkpoint: "
-            "let the folder of runs lie on a disk that all of them share"
-        )
 
 
 def bar_fields(record):
@@ -385,7 +231,6 @@ def _epoch(forward, optimizer, images, labels, recipe, *, epoch, seed, bar):
             bar.set_postfix(loss=f"{loss.item():.4f}", lr=f"{lr:.4f}")
     loss = processes.total(loss_sum).item() / len(images)
     accuracy = processes.total(hits).item() / len(images)
-    check_finite(loss, epoch)
     return {"epoch": epoch + 1, "lr": lr, "loss": loss, "accuracy": accuracy}
 
 
@@ -395,18 +240,6 @@ def epoch_generator(seed, epoch, device):
     torch.manual_seed(int(own))  # dropout: another in each process
     common, *_ = np.random.SeedSequence([seed, epoch]).generate_state(1)
     return torch.Generator(device).manual_seed(int(common))
-
-
-def set_learning_rate(optimizer, lr):
-    """Let the optimiser's next step take this rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-def check_finite(loss, epoch):
-    """Raise ValueError if a training diverged in this epoch (from 0)."""
-    if not math.isfinite(loss):
-        raise ValueError(f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate")
 
 
 @torch.inference_mode()
@@ -452,59 +285,7 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def own_random_state(device):
-    """Leave the caller's random number generators as they were."""
-    cuda = [device] if device.type == "cuda" else []
-    return torch.random.fork_rng(devices=cuda)
-
-
 def signature_of(recipe, seed, classifier, **others):
     """What must agree before a checkpoint may be resumed, as JSON."""
     own = {"recipe": asdict(recipe), "seed": int(seed), "architecture": classifier.architecture}
     return json.dumps(own | others, sort_keys=True)
-
-
-def save_checkpoint(path, classifier, optimizer, signature, state, history):
-    """Write weights, momentum, ``state`` (dict of name → tensor) and the epochs' records."""
-    arrays = {f"weights.{k}": v.cpu().numpy() for k, v in classifier.state_dict().items()}
-    for name, parameter in classifier.named_parameters():
-        if parameter in optimizer.state:  # a frozen one has no momentum
-            momentum = optimizer.state[parameter]["momentum_buffer"]
-            arrays[f"momentum.{name}"] = momentum.cpu().numpy()
-    arrays |= {f"state.{name}": tensor.cpu().numpy() for name, tensor in state.items()}
-    save_arrays(path, arrays, {"signature": signature, "history": history})
-
-
-def load_checkpoint(path, classifier, optimizer, signature, state):
-    """Load a checkpoint into network, optimiser and ``state``; return the epochs' records so far.
-
-    Raises:
-        ValueError: the checkpoint has another signature.
-    """
-    if path is None or not Path(path).exists():
-        return []
-    arrays, metadata = load_arrays(path)
-    if metadata.get("signature") != signature:
-        *most, last = sorted(json.loads(signature))
-        raise ValueError(
-            f"{path} is the checkpoint of another training ({', '.join(most)} or {last} differ): "
-            "delete it or choose another folder"
-        )
-    part = partial(_part, arrays)
-    classifier.load_state_dict(part("weights."))
-    momentum = part("momentum.")
-    for name, parameter in classifier.named_parameters():
-        if name in momentum:
-            buffer = torch.empty_like(parameter).copy_(momentum[name])
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-    for name, tensor in part("state.").items():
-        state[name].copy_(tensor)
-    return metadata["history"]
-
-
-def _part(arrays, prefix):
-    return {
-        name.removeprefix(prefix): torch.from_numpy(array)
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }

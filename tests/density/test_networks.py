@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mistakes_lib.density import FeatureMAF, FeatureVAE
 from mistakes_lib.purification import purify
-from mistakes_lib.support.storage import save_arrays
+from mistakes_lib.support.storage import load_arrays, save_arrays
 
 SHARED = {"device": "cpu", "random_state": 0}
 TINY = [
@@ -211,6 +211,25 @@ def test_training_stops_when_held_out_rows_get_no_better_and_keeps_the_best(dens
 
 
 @tiny
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(density, tmp_path):
+    """Random draws, Adam's moments, the best weights and the patience included."""
+    rows, checkpoint = some_rows(60), tmp_path / "training"
+    options = {"validation_fraction": 0.3, "patience": 6, "lr": 0.02, "lr_decay": 0.9}
+    density = clone(density).set_params(**options)
+    whole = clone(density).set_params(epochs=9).fit(rows)
+    for epochs in (1, 4, 9, 9):
+        resumed = clone(density).set_params(epochs=epochs).fit(rows, checkpoint=checkpoint)
+    whole.save(tmp_path / "whole")
+    resumed.save(tmp_path / "resumed")
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert len(load_arrays(checkpoint)[1]["history"]) == len(whole.losses_)
+    with pytest.raises(ValueError, match=r"another training .parameters, rows or seed"):
+        clone(density).set_params(hidden=5).fit(rows, checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="another training"):
+        clone(density).fit(some_rows(60, seed=1), checkpoint=checkpoint)
+
+
+@tiny
 def test_the_learning_rate_decays_after_each_epoch(density):
     rows = some_rows()
     one, three = (
@@ -231,7 +250,7 @@ def test_losses_fall_and_the_bar_shows_them(density, capsys):
 
 @tiny
 def test_a_loss_that_leaves_the_numbers_says_so(density):
-    with pytest.raises(ValueError, match=r"the loss became .* in epoch \d: lower lr=1e"):
+    with pytest.raises(ValueError, match=r"the loss became .* in epoch \d: lower the"):
         clone(density).set_params(lr=1e30, epochs=5).fit(some_rows())
 
 
@@ -279,6 +298,8 @@ def test_the_first_bad_row_is_named(density):
     ("name", "value"),
     [
         ("hidden", 0),
+        ("hidden", 2.0),
+        ("hidden", True),
         ("epochs", 0),
         ("batch_size", 0),
         ("patience", 0),

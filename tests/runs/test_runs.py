@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import mistakes_lib.runs.reading
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.cli.app import app
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.density import DiagonalGMM, FeatureVAE, PixelCNN
@@ -24,11 +25,13 @@ from mistakes_lib.density.pixel_cnn.image_codes import histogram_bits
 from mistakes_lib.evaluation.tables import fit_scorers
 from mistakes_lib.features.feature_set import FeatureSet, extract_features
 from mistakes_lib.runs import Run, load_run, make_run, publish_run, train_run
-from mistakes_lib.runs.experiment import AdaptiveAttack, Experiment
+from mistakes_lib.runs.experiment import Experiment
+from mistakes_lib.runs.kinds import AdaptiveAttack
 from mistakes_lib.support.locations import runs_root
 from mistakes_lib.support.storage import save_arrays, sha256_of
-from mistakes_lib.training.supervised import Recipe, train
-from mistakes_lib.training.temporal_ensembling import TemporalEnsembling
+from mistakes_lib.training.ensembles import TemporalEnsembling
+from mistakes_lib.training.recipe import Recipe
+from mistakes_lib.training.supervised import train
 
 EXPERIMENT = Experiment(
     data_set="digits",
@@ -206,12 +209,27 @@ def test_the_attacks_are_those_of_the_named_rows(run):
             assert run.info["attack_accuracy"][f"{name}-{level}"] == stored.accuracy
 
 
+def test_a_radius_of_a_tenth_is_the_level_25_5(root):
+    """Fig. 1's FGSM: 0.1 is no whole number of 255ths."""
+    run = make(root, replace(EXPERIMENT, eps_levels=(8, 25.5), attacks=("fgsm",)))
+    assert run.eps_levels == [8, 25.5] and run.eps_level(0.1) == 25.5
+    test = digits()[run.attacked]
+    adversarial = fgsm(run.classifier(), test.images, test.labels, 0.1)
+    again = extract_features(run.classifier(), adversarial, device="cpu")
+    np.testing.assert_allclose(again.logits, run.attack("fgsm", 0.1).logits, rtol=0, atol=1e-4)
+    assert run.info["attack_accuracy"]["fgsm-25.5"] == run.attack("fgsm", 0.1).accuracy
+    with pytest.raises(ValueError, match=r"no attack with eps = 25/255; it has 8/255, 25\.5/255"):
+        run.attack("fgsm", 25 / 255)
+
+
 def test_out_of_distribution_images_have_no_labels(run):
     images = load_dataset("photo_patches").subset(15, seed=0).images
     stored = run.ood("photo_patches")
     again = extract_features(run.classifier(), images, device="cpu")
     np.testing.assert_allclose(again.logits, stored.logits, rtol=0, atol=1e-5)
     assert stored.labels is None
+    with pytest.raises(ValueError, match="has no labels of photo_patches"):
+        run.ood_labels("photo_patches")
 
 
 def test_a_density_is_the_runs_own_or_fitted_now(run):
@@ -585,8 +603,8 @@ def test_a_damaged_run_json_is_written_again(root, published):
     [
         ({"mixtures": (2, 3)}, {"density/gmm-3.safetensors", "figures/pictures.png"}),
         (
-            {"eps_levels": (0.5, 8)},
-            {"attacks/fgsm-0.5.safetensors", "attacks/bim-0.5.safetensors"},
+            {"eps_levels": (25.5, 8)},
+            {"attacks/fgsm-25.5.safetensors", "attacks/bim-25.5.safetensors"},
         ),
         ({"attack_images": 13}, ATTACKS),
         ({"attacks": ("bim",)}, set()),
@@ -645,11 +663,36 @@ def test_anybodys_images_are_an_out_of_distribution_set(root, tmp_path):
     run = make(root, replace(EXPERIMENT, ood={name: 10}))
     assert run.ood_sets == {name: "image folder pets.v2"}
     assert len(run.ood(name)) == 2  # 80/10/10: its test split
+    assert run.ood(name).labels is None, "they are no classes of the classifier"
+    used = load_dataset(name, "test", size=8).subset(10, seed=0)
+    copy = publish_run(run, tmp_path / "book", logits=False)
+    for each in (run, copy):
+        labels, classes = each.ood_labels(name)
+        assert classes == used.classes == ("a", "b")
+        np.testing.assert_array_equal(labels, used.labels)
 
 
 def test_a_run_is_not_started_on_a_network_that_does_not_exist(tmp_path):
-    with pytest.raises(ValueError, match="unknown classifier 'resnet'"):
+    with pytest.raises(
+        ValueError,
+        match=r"architecture\.name must be a known network, got 'res",
+    ):
         make(tmp_path, replace(EXPERIMENT, architecture={"name": "resnet"}))
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"pixel_cnn": {"n_scales": 5}}, "n_scales=5 needs image edges that are multiples of 16"),
+        ({"mixtures": (2, 1150)}, "mixtures must be at most the 1149 training images, got 1150"),
+        ({"ood": {"imagefolder:/nowhere": 9}}, "/nowhere"),
+        ({"labels_per_class": 200}, r"class 0 has \d+ images, fewer than per_class = 200"),
+    ],
+)
+def test_what_the_images_do_not_allow_is_said_before_the_training(tmp_path, change, complaint):
+    with pytest.raises((ValueError, OSError), match=complaint):
+        make(tmp_path, replace(EXPERIMENT, **change))
     assert contents(tmp_path) == {}
 
 
@@ -716,6 +759,8 @@ def test_killed_at_any_write_and_resumed_it_is_the_same_run(nursery, published, 
         ("fgsm-32.safetensors", "before"),
         ("photo_patches.safetensors", "after"),
         ("gmm-2.safetensors", "before"),
+        ("vae-training.safetensors", "after"),  # one epoch of two
+        ("vae.safetensors", "before"),
         ("stages.json", "before"),
         ("examples.png", "before"),
         ("run.json", "before"),
@@ -954,6 +999,25 @@ def test_a_semi_supervised_run_knows_whose_labels_it_saw(tmp_path, run):
     assert again.info["files"] != semi.info["files"], "other ensembling, another training"
     assert run.labelled().all() and len(run.labelled()) == len(run.features("train"))
     assert (semi.family, run.family) == ("semi_supervised", "densenet_bc")
+
+
+def test_its_supervised_twin_sees_the_same_labelled_images_and_no_others(tmp_path):
+    experiment = replace(EXPERIMENT, classifier="twin", labels_per_class=7, ensembling=False)
+    twin = train_run(experiment, root=tmp_path, device="cpu", progress=False)
+    assert twin.title == "DenseNet-BC-10-4 (7 labels per class) on scikit-learn digits"
+    assert (twin.family, twin.experiment) == ("few_labels", experiment)
+    labelled, data = twin.labelled(), digits("train")
+    assert np.bincount(data.labels[labelled]).tolist() == [7] * 10
+    torch.manual_seed(0)
+    mean, std = data.channel_statistics()
+    peer = build_classifier(
+        {**EXPERIMENT.architecture, "num_classes": 10, "mean": mean, "std": std}
+    )
+    images, labels = data.images[labelled], data.labels[labelled]
+    train(peer, images, labels, EXPERIMENT.recipe, seed=0, device="cpu", progress=False)
+    expected = twin.classifier().state_dict()
+    for name, value in peer.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
 def test_the_checkpoint_of_another_training_is_left_alone(root):

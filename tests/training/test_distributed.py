@@ -11,7 +11,7 @@ import yaml
 from mistakes_lib.runs import load_run, train_run
 from mistakes_lib.runs.experiment import load_experiment
 from mistakes_lib.training import distributed as processes
-from mistakes_lib.training.supervised import check_common_start
+from mistakes_lib.training.loop import check_common_start
 
 PARAMETERS = {
     "data_set": "digits",

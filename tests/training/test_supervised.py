@@ -20,8 +20,10 @@ from mistakes_lib.classifiers import FeatureClassifier, densenet_bc, wide_resnet
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.experiment import load_experiment
 from mistakes_lib.support.storage import load_arrays, save_arrays
+from mistakes_lib.training import loop
 from mistakes_lib.training import supervised as training
-from mistakes_lib.training.supervised import Recipe, learning_rate, train
+from mistakes_lib.training.recipe import Recipe, learning_rate
+from mistakes_lib.training.supervised import train
 
 QUIET = {"device": "cpu", "progress": False}
 
@@ -149,7 +151,7 @@ def test_rates_are_positive_and_at_most_the_peak(epochs, steps, warmup, schedule
     ],
 )
 def test_bad_recipes_are_refused_by_field(field, value):
-    with pytest.raises(ValueError, match=f"recipe: {field} = .* is out of range"):
+    with pytest.raises(ValueError, match=rf"^recipe\.{field} must be "):
         Recipe(**{field: value})
 
 
@@ -420,7 +422,7 @@ def test_a_failed_write_of_the_checkpoint_loses_one_epoch_only(monkeypatch, tmp_
         save_arrays(*args)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-        patch.setattr(training, "save_arrays", failing_save)
+        patch.setattr(loop, "save_arrays", failing_save)
         train(small_densenet(), images, labels, RECIPE, checkpoint=checkpoint, **QUIET)
     assert len(load_arrays(checkpoint)[1]["history"]) == 1
     resumed = small_densenet(seed=1)
@@ -457,6 +459,7 @@ torch.set_num_threads(1)
 from mistakes_lib.training import supervised as training
 from mistakes_lib.classifiers import densenet_bc
 from mistakes_lib.support.storage import load_arrays
+from mistakes_lib.training.recipe import Recipe
 
 arrays, metadata = load_arrays(sys.argv[1])
 original = training.augment
@@ -466,7 +469,7 @@ def slow_augment(*args, **options):
 training.augment = slow_augment
 torch.manual_seed(0)
 classifier = densenet_bc(10, depth=10, growth_rate=4, dropout=0.2, mean=(0.3,) * 3)
-training.train(classifier, arrays["images"], arrays["labels"], training.Recipe(**metadata),
+training.train(classifier, arrays["images"], arrays["labels"], Recipe(**metadata),
                seed=3, checkpoint=sys.argv[2], device="cpu", progress=False)
 """
 

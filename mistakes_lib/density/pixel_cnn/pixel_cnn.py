@@ -5,8 +5,8 @@ import hashlib
 import json
 import logging
 import math
-from numbers import Integral, Real
-from pathlib import Path
+from contextlib import nullcontext
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -14,23 +14,20 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from mistakes_lib.density.base import Density, seeded
+from mistakes_lib.density.base import INCIDENTAL, Density, seeded
 from mistakes_lib.density.pixel_cnn.logistic_mixture import (
     n_parameters,
     pixel_log_prob,
     sample_pixels,
 )
 from mistakes_lib.density.pixel_cnn.network import PixelCNNNetwork
-from mistakes_lib.support.checks import check_positive
 from mistakes_lib.support.devices import resolve_device
-from mistakes_lib.support.storage import load_arrays, save_arrays
+from mistakes_lib.support.settings import arguments, number, one_of, whole
+from mistakes_lib.training.loop import Checkpoint, averaged, run_epochs, set_learning_rate
 
 __all__ = ["PixelCNN"]
 
-PRECISIONS = ("float32", "bfloat16")
-MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
-# What may differ between a training and the one that goes on from its checkpoint.
-INCIDENTAL = ("epochs", "device", "random_state", "verbose")
+LARGEST = 6  # scales: the last of images of 32 × 32 pixels is one pixel
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +79,23 @@ class PixelCNN(Density):
         ((8,), (2, 3, 4, 4))
     """
 
+    arguments = arguments(
+        "pixel_cnn",
+        {
+            "n_filters": whole(1),
+            "n_resnets": whole(1),
+            "n_mixtures": whole(1),
+            "n_scales": whole(1, LARGEST),
+            "dropout": number(ge=0, lt=1),
+            "epochs": whole(1),
+            "lr": number(gt=0),
+            "lr_decay": number(gt=0, le=1),
+            "averaging": number(ge=0, lt=1),
+            "batch_size": whole(1),
+            "precision": one_of("float32", "bfloat16"),
+        },
+    )
+
     def __init__(
         self,
         n_filters=160,
@@ -132,7 +146,7 @@ class PixelCNN(Density):
                 finite numbers, or a checkpoint of another training.
         """
         self._check_parameters()
-        self.image_shape_ = self._image_shape(X)
+        self.image_shape_ = self.check_images(X)
         self.n_features_in_ = math.prod(self.image_shape_)
         self.seed_ = self._new_seed()
         device = resolve_device(self.device)
@@ -187,22 +201,15 @@ class PixelCNN(Density):
         network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
         self.network_ = network.eval()
 
-    def _check_parameters(self):
-        for name in ("n_filters", "n_resnets", "n_mixtures", "n_scales", "epochs", "batch_size"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        for name in ("dropout", "averaging"):
-            check_scalar(
-                getattr(self, name), name, Real, min_val=0, max_val=1, include_boundaries="left"
-            )
-        check_positive(self.lr, "lr")
-        check_scalar(
-            self.lr_decay, "lr_decay", Real, min_val=0, max_val=1, include_boundaries="right"
-        )
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+    def check_images(self, X):
+        """The shape (3, h, w) of images, if this network can take them.
 
-    def _image_shape(self, X):
-        """(3, h, w) of images that this network can take."""
+        Args:
+            X: images as for :meth:`fit`.
+
+        Raises:
+            ValueError: images of another kind, or of a size that ``n_scales`` does not divide.
+        """
         dtype, shape = getattr(X, "dtype", type(X).__name__), tuple(getattr(X, "shape", ()))
         if dtype not in (np.uint8, torch.uint8) or len(shape) != 4 or shape[1] != 3 or not shape[0]:
             raise ValueError(f"images must be uint8 (n, 3, h, w) with n ≥ 1, got {dtype} {shape}")
@@ -215,7 +222,7 @@ class PixelCNN(Density):
         return shape[1:]
 
     def _checked(self, X):
-        shape = self._image_shape(X)
+        shape = self.check_images(X)
         if shape != self.image_shape_:
             raise ValueError(f"this PixelCNN was fitted on {self.image_shape_} images, got {shape}")
         return X
@@ -234,43 +241,47 @@ class PixelCNN(Density):
         device = resolve_device(self.device)
         return copy.deepcopy(self.network_).to(device), device
 
-    def _train(self, network, images, checkpoint):
+    def _train(self, network, images, path):
         """Train the network in place; return the average of its weights, a network as well."""
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
-        averaged = copy.deepcopy(network)
-        signature = checkpoint and self._signature(images)
-        self.losses_ = self._resume(checkpoint, signature, network, averaged, optimizer)
-        steps = math.ceil(len(images) / self.batch_size)
-        done = len(self.losses_) * steps
-        bar = tqdm(
-            total=self.epochs * steps, initial=done, desc="PixelCNN", disable=not self.verbose
+        average = averaged(network, optimizer, self._average, use_buffers=False)
+        kept = Checkpoint(
+            path,
+            path and self._signature(images),
+            network,
+            optimizer,
+            average=average,
+            state={"steps": average.n_averaged},
         )
-        with bar:
-            for epoch in range(len(self.losses_), self.epochs):
-                torch.manual_seed(self.seed_ + epoch)  # whether resumed or not
-                total = torch.zeros((), dtype=torch.float64, device=images.device)
-                order = torch.randperm(len(images), device=images.device)
-                for rows in order.split(self.batch_size):
-                    losses = -self._log_prob(network, images[rows], self.precision)
-                    optimizer.zero_grad(set_to_none=True)
-                    (losses.mean() / self.n_features_in_).backward()
-                    for group in optimizer.param_groups:
-                        group["lr"] = self.lr * self.lr_decay**done
-                    optimizer.step()
-                    done += 1
-                    self._average(averaged, network, done)
-                    total += losses.detach().sum()
-                    bar.update()
-                bits = total.item() / (len(images) * self.n_features_in_ * math.log(2))
-                if not math.isfinite(bits):
-                    raise ValueError(
-                        f"the loss became {bits} in epoch {epoch + 1}: lower lr={self.lr}"
-                    )
-                self.losses_.append(bits)
-                self._keep(checkpoint, signature, network, averaged, optimizer)
-                bar.set_postfix_str(f"epoch {epoch + 1}, {bits:.3f} bits/dim")
-                logger.info("PixelCNN, epoch %d of %d: %.3f bits/dim", epoch + 1, self.epochs, bits)
-        return averaged
+        history = kept.load()
+        steps = math.ceil(len(images) / self.batch_size)
+
+        def one_epoch(epoch, bar):
+            torch.manual_seed(self.seed_ + epoch)  # whether resumed or not
+            total = torch.zeros((), dtype=torch.float64, device=images.device)
+            order = torch.randperm(len(images), device=images.device)
+            for done, rows in enumerate(order.split(self.batch_size), start=epoch * steps):
+                losses = -self._log_prob(network, images[rows], self.precision)
+                optimizer.zero_grad(set_to_none=True)
+                (losses.mean() / self.n_features_in_).backward()
+                set_learning_rate(optimizer, self.lr * self.lr_decay**done)
+                optimizer.step()
+                total += losses.detach().sum()
+                bar.update()
+            bits = total.item() / (len(images) * self.n_features_in_ * math.log(2))
+            bar.set_postfix_str(f"epoch {epoch + 1}, {bits:.3f} bits/dim")
+            return {"loss": bits}
+
+        def tell(epoch, record):
+            place = f"PixelCNN, epoch {epoch + 1} of {self.epochs}"
+            logger.info("%s: %.3f bits/dim", place, record["loss"])
+
+        with tqdm(total=self.epochs * steps, initial=len(history) * steps, desc="PixelCNN",
+                  disable=not self.verbose) as bar:  # fmt: skip
+            run_epochs(one_epoch, kept, history, epochs=self.epochs, tell=tell,
+                       bars=lambda epoch: nullcontext(bar), device=images.device)  # fmt: skip
+        self.losses_ = [record["loss"] for record in history]
+        return average.module
 
     def _signature(self, images):
         """What must agree before a checkpoint may be resumed, as JSON."""
@@ -279,48 +290,12 @@ class PixelCNN(Density):
         own = {"parameters": parameters, "seed": self.seed_, "images": fingerprint}
         return json.dumps(own, sort_keys=True)
 
-    def _keep(self, checkpoint, signature, network, averaged, optimizer):
-        """Write weights, their average and Adam's moments."""
-        if checkpoint is None:
-            return
-        arrays = {}
-        for (name, weight), mean in zip(
-            network.named_parameters(), averaged.parameters(), strict=True
-        ):
-            state = optimizer.state[weight]
-            parts = {"weight": weight.detach(), "average": mean.detach()}
-            parts |= {moment: state[moment] for moment in (*MOMENTS, "step")}
-            arrays |= {f"{part}.{name}": tensor.cpu().numpy() for part, tensor in parts.items()}
-        facts = {"signature": signature, "losses": self.losses_}
-        save_arrays(checkpoint, arrays, {"kind": "PixelCNN checkpoint", **facts})
-
     @torch.no_grad()
-    def _resume(self, checkpoint, signature, network, averaged, optimizer):
-        """Load what :meth:`_keep` wrote, if anything; return the losses of its epochs."""
-        if checkpoint is None or not Path(checkpoint).is_file():
-            return []
-        arrays, metadata = load_arrays(checkpoint, ["PixelCNN checkpoint"])
-        if metadata["signature"] != signature:
-            raise ValueError(
-                f"{checkpoint} is the checkpoint of another training (parameters, seed or images "
-                "differ): delete it or choose another file"
-            )
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        for (name, weight), mean in zip(
-            network.named_parameters(), averaged.parameters(), strict=True
-        ):
-            weight.copy_(tensors[f"weight.{name}"])
-            mean.copy_(tensors[f"average.{name}"])
-            state = {moment: tensors[f"{moment}.{name}"].to(weight.device) for moment in MOMENTS}
-            optimizer.state[weight] = state | {"step": tensors[f"step.{name}"]}
-        return metadata["losses"]
-
-    @torch.no_grad()
-    def _average(self, averaged, network, steps_done):
+    def _average(self, averages, values, steps_done):
         """Draw the averaged weights towards the network's, faster at the beginning."""
+        steps_done = int(steps_done)
         stay = min(self.averaging, (1 + steps_done) / (10 + steps_done))
-        for mean, new in zip(averaged.parameters(), network.parameters(), strict=True):
-            mean.lerp_(new, 1 - stay)
+        torch._foreach_lerp_(averages, values, 1 - stay)
 
     def _log_prob(self, network, images, precision="float32"):
         """Log-probability of uint8 images (n, 3, h, w), nats (n,)."""

@@ -1,8 +1,17 @@
 """The small pictures of images that a run keeps, since its images stay where they are."""
 
 from matplotlib.figure import Figure
+from PIL import Image
 
-__all__ = ["image_columns"]
+from mistakes_lib.support.storage import atomic_write
+
+__all__ = ["image_columns", "save_png"]
+
+
+def save_png(path, pixels):
+    """Write an image, uint8 (h, w, 3), whole or not at all."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
 
 
 def image_columns(columns, classes):

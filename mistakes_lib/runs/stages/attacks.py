@@ -1,0 +1,74 @@
+"""Adversarial images of a run, by those who know the classifier and those who know the detector."""
+
+import numpy as np
+import torch
+
+from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.runs.files import adaptive_file, attack_file, mixture_file
+
+__all__ = ["adaptive_attack", "attacked_rows", "attacks"]
+
+ATTACKS = {"fgsm": fgsm, "bim": bim}
+
+
+def attacked_rows(journal):
+    """Rows of the test split that are attacked, ascending."""
+    own, test = journal.experiment, journal.own_images("test")
+    count = min(own.attack_images, len(test))
+    return np.sort(np.random.default_rng(own.seed).choice(len(test), count, False))
+
+
+def _pixels(image_set):
+    return torch.from_numpy(image_set.images).float() / 255
+
+
+def attacks(journal):
+    """Features of the images attacked by each attack with each radius."""
+    own, test = journal.experiment, journal.own_images("test")[attacked_rows(journal)]
+    for name in own.attacks:
+        for level in own.eps_levels:
+
+            def compute(path, name=name, level=level):
+                adversarial = ATTACKS[name](
+                    journal.classifier,
+                    _pixels(test),
+                    test.labels,
+                    level / 255,
+                    device=journal.device,
+                    progress=journal.progress,
+                )
+                batch = journal.extract(path, adversarial, test.labels)
+                return {"accuracy": batch.accuracy, "count": len(batch)}
+
+            inputs = [journal.sha("classifier.safetensors"), test.fingerprint, name, level]
+            journal.stage(attack_file(name, level), inputs, compute)
+
+
+def adaptive_attack(journal):
+    """Attack the classifier and the mixture at once, for each weight of the second."""
+    own = journal.experiment.adaptive
+    if own is None:
+        return
+    test = journal.own_images("test")[attacked_rows(journal)[: own.images]]
+    mixture = mixture_file(own.n_components)
+    for weight in own.weights:
+
+        def compute(path, weight=weight):
+            adversarial = adaptive_bim(
+                journal.classifier,
+                DiagonalGMM.load(journal.folder / mixture),
+                _pixels(test),
+                test.labels,
+                own.eps_level / 255,
+                weight=weight,
+                iterations=own.iterations,
+                device=journal.device,
+                progress=journal.progress,
+            )
+            batch = journal.extract(path, adversarial, test.labels)
+            return {"accuracy": batch.accuracy, "count": len(batch)}
+
+        inputs = [journal.sha("classifier.safetensors"), journal.sha(mixture), test.fingerprint]
+        inputs += [own.eps_level, own.iterations, weight]
+        journal.stage(adaptive_file(weight), inputs, compute)
