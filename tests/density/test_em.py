@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from mistakes_lib.density.gmm.candidates import with_squares
 from mistakes_lib.density.gmm.em import (
     Expectation,
     Mixture,
@@ -15,7 +16,6 @@ from mistakes_lib.density.gmm.em import (
     maximise,
     one_hot_statistics,
     sum_statistics,
-    with_squares,
 )
 
 
@@ -33,7 +33,7 @@ def mixture_and_rows(k=64, d=40, n=200, *, seed=0, spread=0.5, shift=0.0, scales
 def in_full(mixture):
     """An E-step that never looks for the few."""
     step = Expectation(mixture)
-    step.finds_few = False
+    step.candidates = None
     return step
 
 
@@ -60,9 +60,14 @@ def assert_same(ours, reference):
 def assert_few_equal_all(mixture, rows):
     rows = torch.from_numpy(rows)
     few, every = Expectation(mixture), in_full(mixture)
-    assert_same(few.statistics(rows), every.statistics(rows))
-    np.testing.assert_allclose(few.log_likelihood(rows), every.log_likelihood(rows), 1e-9, 1e-8)
-    return few.finds_few
+    assert_same(few.statistics([rows]), every.statistics([rows]))
+    np.testing.assert_allclose(few.log_likelihood([rows]), every.log_likelihood([rows]), 1e-9, 1e-8)
+    return finds_few(few, rows)
+
+
+def finds_few(step, rows):
+    """Whether an E-step evaluates few components of these rows."""
+    return step._pairs(with_squares(torch.as_tensor(rows))) is not None
 
 
 def test_the_few_that_matter_give_what_all_give():
@@ -74,7 +79,7 @@ def test_both_ways_equal_scipy():
     mixture, rows = mixture_and_rows()
     expected = by_scipy(mixture, rows)
     for step in (Expectation(mixture), in_full(mixture)):
-        ours = step.log_likelihood(torch.from_numpy(rows))
+        ours = step.log_likelihood([torch.from_numpy(rows)])
         np.testing.assert_allclose(ours, logsumexp(expected, axis=1), rtol=1e-10)
     np.testing.assert_allclose(step.log_joint(torch.from_numpy(rows)), expected, rtol=1e-9)
 
@@ -110,21 +115,32 @@ def narrow_twins():
 def test_what_float32_cannot_tell_apart_is_evaluated():
     mixture, rows = narrow_twins()
     step = Expectation(mixture)
-    ours = step.log_likelihood(torch.from_numpy(rows))
+    ours = step.log_likelihood([torch.from_numpy(rows)])
     expected = logsumexp(by_scipy(mixture, rows), axis=1)
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9)
-    assert step.finds_few
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)  # as [x, x²] W in float64
+    assert finds_few(step, rows)
 
 
 def test_without_room_for_rounding_some_would_be_missed():
     mixture, rows = narrow_twins()
     careless = Expectation(mixture)
-    bounds, error = careless.upper, careless.error
-    careless.upper = lambda rows: bounds(rows) - error
-    careless.error, careless.rounding = torch.zeros_like(careless.error), 0.0
-    ours = careless.log_likelihood(torch.from_numpy(rows))
+    for bound, _ in careless.candidates.stages:
+        product, error = bound.product, bound.error
+        bound.product = lambda some, product=product, error=error: product(some) - error
+        bound.rounding = 0.0
+    ours = careless.log_likelihood([torch.from_numpy(rows)])
     expected = logsumexp(by_scipy(mixture, rows), axis=1)
-    assert np.abs(ours.numpy() - expected).max() > 1e-3 and careless.finds_few
+    assert np.abs(ours.numpy() - expected).max() > 1e-3 and finds_few(careless, rows)
+
+
+def test_components_so_narrow_that_the_product_cancels_are_evaluated_by_their_distance():
+    mixture, rows = mixture_and_rows(spread=3e-6, shift=100.0)
+    step = Expectation(mixture)
+    assert step.cancels.all() and finds_few(step, rows)
+    expected = logsumexp(by_scipy(mixture, rows), axis=1)
+    ours = step.log_likelihood([torch.from_numpy(rows)])
+    np.testing.assert_allclose(ours, expected, rtol=1e-10)
+    assert np.abs(in_full(mixture).log_likelihood([torch.from_numpy(rows)]) - expected).max() > 1e-3
 
 
 def test_rows_very_far_away_and_components_without_weight():
@@ -145,8 +161,8 @@ def test_beyond_float32_all_components_are_evaluated():
 def test_statistics_of_blocks_add_up():
     mixture, rows = mixture_and_rows()
     step, rows = Expectation(mixture), torch.from_numpy(rows)
-    blocks = [step.statistics(block) for block in rows.split([1, 99, 100])]
-    assert_same(sum_statistics(blocks), step.statistics(rows))
+    blocks = [step.statistics([block]) for block in rows.split([1, 99, 100])]
+    assert_same(sum_statistics(blocks), step.statistics([rows]))
 
 
 def test_one_hot_statistics_are_sums_by_component():

@@ -17,12 +17,13 @@ from mistakes_lib.density.gmm.products import Affine
 __all__ = ["Candidates", "with_squares"]
 
 NEGLIGIBLE = 40.0  # nats below a row's best component
-FEWEST_FEATURES = 64  # a product over fewer is not worth dividing
-PART = 4  # the first product sees one feature in so many
-PROBES = 256  # rows on which it is tried whether that suffices
-PROBED_FEW = 1 / 8
+FEWEST_FEATURES = 16  # a product over fewer is not worth its while
+PARTS = 8, 4, 2  # the first product sees one feature in so many
+PROBES = 256  # rows on which it is tried whether they suffice
+PROBED_FEW = 1 / 16  # share of the pairs that they may leave
 FEW_OF_SOME = 1 / 48  # share of (row, component) pairs up to which no second product is needed
 FEW = 1 / 8  # share of pairs up to which evaluating them one by one pays
+UNITS = 1e-17, 1e17  # spreads of features whose squares float32 can hold
 
 
 class Candidates:
@@ -33,18 +34,19 @@ class Candidates:
     """
 
     def __init__(self, mixture):
-        # Features in units of their own spread keep float32 in its range.
-        scale = (mixture.weights @ (mixture.variances + mixture.means.square())).sqrt()  # (d,)
-        d = len(scale)
-        every = torch.arange(d, device=scale.device)
-        self.stages = [(UpperBound(mixture, every, scale), FEW)]
-        if d >= FEWEST_FEATURES:
-            # The features in which components differ most, for their own spread.
-            information = mixture.weights @ (scale.square() / mixture.variances).log()  # (d,)
-            telling = information.argsort(descending=True, stable=True)[: d // PART].sort().values
-            first = UpperBound(mixture, telling, scale)
+        spread = (mixture.weights @ (mixture.variances + mixture.means.square())).sqrt()  # (d,)
+        d = len(spread)
+        self.stages = []
+        if UNITS[0] < spread.min() and spread.max() < UNITS[1]:
+            self.stages = [(UpperBound(mixture, 0, d), FEW)]
+        # How much components differ in each feature, for their own spread.
+        information = mixture.weights @ (spread.square() / mixture.variances).log()  # (d,)
+        for m in (d // part for part in PARTS if self.stages and d // part >= FEWEST_FEATURES):
+            start = int(information[: d // m * m].view(-1, m).sum(dim=1).argmax()) * m
+            first = UpperBound(mixture, start, start + m)
             if _leaves_few(first, mixture):
                 self.stages.insert(0, (first, FEW_OF_SOME))
+                break
 
     def pairs(self, stacked, log_joint_of):
         """Candidates of float64 rows.
@@ -69,7 +71,7 @@ class Candidates:
                 higher = joint > values
                 found, values = found.where(~higher, best), values.where(~higher, joint)
             best, joint = found, values
-            matters = upper >= bound.least(joint - NEGLIGIBLE)[:, None]
+            matters = _at_least(upper, bound.least(joint - NEGLIGIBLE)[:, None])
             matters[each, best] = False
             if matters.count_nonzero() <= few * matters.numel():
                 row, component = _where(matters)
@@ -98,25 +100,30 @@ class UpperBound:
 
     Args:
         mixture: :class:`~mistakes_lib.density.gmm.em.Mixture`.
-        features: numbers of the features, int64 (m,).
-        scale: unit of each of all features, (d,).
+        start, stop: the features, a range of them.
     """
 
-    def __init__(self, mixture, features, scale):
-        self.features = None if len(features) == len(scale) else features
-        self.d, self.scale = len(scale), scale[features]
+    def __init__(self, mixture, start, stop):
+        features = slice(start, stop)
+        d = mixture.means.shape[1]
+        self.parts = features, slice(d + start, d + stop)  # of [x, x²]
         means, precisions = mixture.means[:, features], 1 / mixture.variances[:, features]
         log_norms, energy = mixture.log_norms(), (means.square() * precisions).sum(dim=1)  # (K,)
         self.highest = log_norms.max()
-        self.rounding = rounding(len(features), torch.float32)
-        error = torch.nan_to_num(self.rounding * (3 * energy + log_norms.abs()), posinf=0)
-        scaled = torch.cat([means * precisions * self.scale, -0.5 * precisions * self.scale**2], 1)
-        self.product = Affine(scaled.float(), (log_norms - 0.5 * energy + error).float())
+        self.rounding = rounding(stop - start, torch.float32)
+        size = 3 * energy + log_norms.abs()
+        self.error = torch.nan_to_num(self.rounding * size, posinf=0).float()  # (K,)
+        weight = torch.cat([means * precisions, -0.5 * precisions], dim=1)
+        self.product = Affine(weight.float(), (log_norms - 0.5 * energy + self.error).float())
 
     def __call__(self, stacked):
-        rows = stacked[:, : self.d]
-        some = rows if self.features is None else rows.index_select(1, self.features)
-        return self.product(with_squares((some / self.scale).float()))
+        m = self.parts[0].stop - self.parts[0].start
+        if 2 * m == stacked.shape[1]:
+            return self.product(stacked.float())
+        some = torch.empty(len(stacked), 2 * m, device=stacked.device)
+        for half, part in zip(some.split(m, dim=1), self.parts, strict=True):
+            half.copy_(stacked[:, part])
+        return self.product(some)
 
     def least(self, limit):
         """The bound, float32 (b,), of whatever has a log-joint of at least ``limit``, (b,)."""
@@ -132,11 +139,12 @@ def rounding(features, dtype):
 
 def with_squares(rows, out=None):
     """[x, x²], (b, 2d), into ``out`` if it is given."""
-    n, d = rows.shape
-    stacked = rows.new_empty(n, 2 * d) if out is None else out
-    stacked[:, :d] = rows
-    torch.mul(rows, rows, out=stacked[:, d:])
-    return stacked
+    if out is None:
+        return torch.cat([rows, rows.square()], dim=1)
+    d = rows.shape[1]
+    out[:, :d] = rows
+    torch.mul(rows, rows, out=out[:, d:])
+    return out
 
 
 def _argmax(values):
@@ -144,6 +152,13 @@ def _argmax(values):
     if values.device.type == "cpu":
         return torch.from_numpy(np.argmax(values.numpy(), axis=1))
     return values.argmax(dim=1)
+
+
+def _at_least(values, least):
+    """values ≥ least; NumPy compares by rows twice as fast."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(values.numpy() >= least.numpy())
+    return values >= least
 
 
 def _where(mask):

@@ -6,7 +6,7 @@ import dask
 import numpy as np
 import torch
 
-from mistakes_lib.density.gmm.em import sum_statistics
+from mistakes_lib.density.gmm.em import Statistics
 from mistakes_lib.density.gmm.rows import ArrayRows
 from mistakes_lib.support.checks import as_matrix
 from mistakes_lib.support.devices import resolve_device
@@ -53,13 +53,14 @@ class DaskRows:
 
     def sum(self, make_statistics_of):
         work = partial(_statistics, block_rows=self.block_rows, device=self.device_name)
-        # As arguments, not in the closure: each worker is sent them once.
-        centre, make = dask.delayed(self.centre), dask.delayed(make_statistics_of)
-        parts = [dask.delayed(work)(chunk, centre, make) for chunk in self.chunks]
+        # As an argument, not in the closure, and without a hash of its content: each worker is sent
+        # it once, as it lies in memory.
+        shared = dask.delayed((self.centre, make_statistics_of), pure=False, traverse=False)
+        parts = [dask.delayed(work, pure=False)(chunk, shared) for chunk in self.chunks]
         while len(parts) > 1:
             groups = (parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN))
-            parts = [dask.delayed(sum_statistics)(group) for group in groups]
-        return parts[0].compute()
+            parts = [dask.delayed(_total, pure=False)(group) for group in groups]
+        return Statistics.unpacked(parts[0].compute(optimize_graph=False), self.d)
 
     def __iter__(self):
         for chunk in self.chunks:
@@ -74,6 +75,16 @@ def _measure(chunk):
     return len(rows), rows.sum(axis=0, dtype=np.float64)
 
 
-def _statistics(chunk, centre, make_statistics_of, *, block_rows, device):
+def _statistics(chunk, shared, *, block_rows, device):
+    """The packed statistics of a chunk: one array, which travels as it lies in memory."""
+    centre, make_statistics_of = shared
     rows = ArrayRows(np.asarray(chunk), block_rows, resolve_device(device), centre)
-    return rows.sum(make_statistics_of).to("cpu")
+    return rows.sum(make_statistics_of).packed()
+
+
+def _total(parts):
+    """The sum of packed statistics, which stay as they are."""
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total

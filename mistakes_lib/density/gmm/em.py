@@ -7,10 +7,10 @@ float64, to rounding.
 """
 
 import math
-import operator
+import threading
 import warnings
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import cache, partial
 
 import torch
 
@@ -28,6 +28,7 @@ __all__ = [
 
 MANY_COMPONENTS = 32  # from so many on it pays to look for the few
 CANCELLATION = 1e-4  # nats that [x, x²] W may err by in float64, at worst
+WAITING_BYTES = 32 * 2**20  # of rows that wait for a sparse product
 PAIRS = 1024  # evaluated at a time: they stay in the processor's cache
 
 
@@ -42,6 +43,10 @@ class Mixture:
     def to(self, device):
         """The same on another device."""
         return Mixture(self.weights.to(device), self.means.to(device), self.variances.to(device))
+
+    def __reduce__(self):
+        # As NumPy arrays, which pickle hands on as they lie in memory; torch writes archives.
+        return _mixture_of, tuple(part.cpu().numpy() for part in vars(self).values())
 
     def log_norms(self):
         """log w_k − ½ Σ_d log 2π σ²_kd, (K,): the log-joint of a component's own mean."""
@@ -71,18 +76,23 @@ class Statistics:
     counts: torch.Tensor
     moments: torch.Tensor
 
-    def __add__(self, other):
-        return Statistics(
-            self.n + other.n,
-            self.log_likelihood + other.log_likelihood,
-            self.counts + other.counts,
-            self.moments + other.moments,
-        )
+    def __iadd__(self, other):
+        self.n += other.n
+        self.log_likelihood += other.log_likelihood
+        self.counts += other.counts
+        self.moments += other.moments
+        return self
 
-    def to(self, device):
-        """The same on another device."""
-        tensors = (self.log_likelihood, self.counts, self.moments)
-        return Statistics(self.n, *(tensor.to(device) for tensor in tensors))
+    def packed(self):
+        """All numbers in one array, float64 (2 + K + 2 K d,); what adds up still does."""
+        numbers = (self.counts.new_tensor([self.n]), self.log_likelihood, self.counts, self.moments)
+        return torch.cat([part.reshape(-1) for part in numbers]).cpu().numpy()
+
+    @classmethod
+    def unpacked(cls, packed, d):
+        """The statistics of rows of d features of which :meth:`packed` made this array."""
+        numbers, k = torch.from_numpy(packed), (len(packed) - 2) // (1 + 2 * d)
+        return cls(int(packed[0]), numbers[1], numbers[2 : 2 + k], numbers[2 + k :].view(k, 2 * d))
 
 
 class Expectation:
@@ -97,7 +107,7 @@ class Expectation:
         mixture = mixture if device is None else mixture.to(device)
         self.mixture = mixture
         self.weight, self.constant = mixture.log_joint_terms()
-        self.candidates = None
+        self.candidates, self.local = None, threading.local()
         if len(mixture.weights) >= MANY_COMPONENTS:
             self.candidates = Candidates(mixture)
             _allow_sparse()
@@ -112,60 +122,80 @@ class Expectation:
 
     def log_likelihood(self, blocks):
         """log p(x) in nats of blocks of float64 rows (b, d), one after the other: float64 (n,)."""
-        return torch.cat([self._log_likelihood(stacked) for stacked in self._stacked(blocks)])
+        values = []
+        for rows in blocks:
+            stacked = with_squares(rows, self._memory(rows)[: len(rows)])
+            pairs = self._pairs(stacked)
+            if pairs is None:
+                joint = torch.addmm(self.constant, stacked, self.weight)
+                values.append(joint.logsumexp(dim=1))
+            else:
+                values.append(_logsumexp(pairs[2], pairs[0], len(rows)))
+        return torch.cat(values)
 
     def statistics(self, blocks):
-        """:class:`Statistics` of blocks of float64 rows (b, d)."""
+        """:class:`Statistics` of blocks of float64 rows (b, d), one after the other."""
         total = Statistics(
             0,
             self.constant.new_zeros(()),
             torch.zeros_like(self.constant),
             self.weight.new_zeros(self.weight.shape[::-1]),
         )
-        for stacked in self._stacked(blocks):
-            total.n += len(stacked)
-            self._add_to(total, stacked)
+        # The rows of some blocks wait in memory for one sparse product, which has to go through all
+        # of the moments however few rows there are.
+        used, waiting = 0, []
+        for rows in blocks:
+            memory = self._memory(rows)
+            if used + len(rows) > len(memory):
+                self._add_moments(total, memory[:used], waiting)
+                used, waiting = 0, []
+            stacked = with_squares(rows, memory[used : used + len(rows)])
+            total.n += len(rows)
+            pairs = self._pairs(stacked)
+            if pairs is None:
+                self._add_in_full(total, stacked)
+            else:
+                waiting.append(self._add_pairs(total, pairs, len(rows), used))
+                used += len(rows)
+        if waiting:
+            self._add_moments(total, memory[:used], waiting)
         return total
 
-    def _stacked(self, blocks):
-        """[x, x²] of each block, in the same memory, which then stays in the cache."""
-        memory = None
-        for rows in blocks:
-            if memory is None or len(memory) < len(rows):
-                memory = rows.new_empty(len(rows), 2 * rows.shape[1])
-            yield with_squares(rows, memory[: len(rows)])
+    def _memory(self, rows):
+        """Room for [x, x²] of some blocks, (m, 2d); each thread has its own and keeps it."""
+        d, memory = rows.shape[1], getattr(self.local, "memory", None)
+        if memory is None or len(memory) < len(rows):
+            memory = rows.new_empty(max(len(rows), WAITING_BYTES // (16 * d)), 2 * d)
+            self.local.memory = memory
+        return memory
 
-    def _log_likelihood(self, stacked):
-        pairs = self._pairs(stacked)
-        if pairs is None:
-            return torch.addmm(self.constant, stacked, self.weight).logsumexp(dim=1)
-        row, _, log_joint = pairs
-        return _logsumexp(log_joint, row, len(stacked))
+    def _add_in_full(self, total, stacked):
+        """Add the statistics of rows [x, x²], (b, 2d), evaluating all components."""
+        joint = torch.addmm(self.constant, stacked, self.weight)  # (b, K)
+        peak = joint.amax(dim=1, keepdim=True)
+        norm = joint.sub_(peak).exp_().sum(dim=1, keepdim=True)
+        responsibility = joint.div_(norm)
+        total.log_likelihood.add_((peak + norm.log()).sum())
+        total.counts.add_(responsibility.sum(dim=0))
+        total.moments.addmm_(responsibility.T, stacked)
 
-    def _add_to(self, total, stacked):
-        """Add the statistics of rows [x, x²], (b, 2d), to a sum."""
-        pairs = self._pairs(stacked)
-        if pairs is None:
-            joint = torch.addmm(self.constant, stacked, self.weight)  # (b, K)
-            peak = joint.amax(dim=1, keepdim=True)
-            joint.sub_(peak).exp_()
-            norm = joint.sum(dim=1, keepdim=True)
-            responsibility = joint.div_(norm)
-            total.log_likelihood.add_((peak + norm.log()).sum())
-            total.counts.add_(responsibility.sum(dim=0))
-            total.moments.addmm_(responsibility.T, stacked)
-            return
+    def _add_pairs(self, total, pairs, n, first):
+        """Add all but the moments; returns components, row numbers from ``first``, and weights."""
         row, component, log_joint = pairs
-        log_likelihood = _logsumexp(log_joint, row, len(stacked))
+        log_likelihood = _logsumexp(log_joint, row, n)
         responsibility = (log_joint - log_likelihood[row]).exp()
-        matrix = torch.sparse_coo_tensor(
-            torch.stack([component, row]),
-            responsibility,
-            (len(self.constant), len(stacked)),
-            check_invariants=False,
-        )
         total.log_likelihood.add_(log_likelihood.sum())
         total.counts.index_add_(0, component, responsibility)
+        return component, row + first, responsibility
+
+    def _add_moments(self, total, stacked, waiting):
+        if not waiting:
+            return
+        component, row, responsibility = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+        shape = len(self.constant), len(stacked)
+        matrix = torch.sparse_coo_tensor(
+            torch.stack([component, row]), responsibility, shape, check_invariants=False
+        )
         total.moments.addmm_(matrix, stacked)
 
     def _pairs(self, stacked):
@@ -202,6 +232,10 @@ class Expectation:
         return mixture.log_norms()[component] - 0.5 * squares
 
 
+def _mixture_of(*arrays):
+    return Mixture(*(torch.from_numpy(array) for array in arrays))
+
+
 def one_hot_statistics(rows, components, n_components):
     """:class:`Statistics` of rows (b, d) that belong wholly to one component each, int64 (b,)."""
     stacked = with_squares(rows)
@@ -211,8 +245,12 @@ def one_hot_statistics(rows, components, n_components):
 
 
 def sum_statistics(parts):
-    """The :class:`Statistics` of all rows from those of their blocks."""
-    return reduce(operator.add, parts)
+    """The :class:`Statistics` of all rows from those of their parts; the first is added to."""
+    parts = iter(parts)
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
 
 
 def maximise(statistics, before, reg_covar):

@@ -15,15 +15,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from mistakes_lib.density.base import Density
+from mistakes_lib.density.gmm.candidates import with_squares
 from mistakes_lib.density.gmm.em import (
     Expectation,
     Mixture,
     maximise,
     one_hot_statistics,
-    with_squares,
+    sum_statistics,
 )
 from mistakes_lib.density.gmm.products import Affine
 from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, come_in_blocks
+from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.checks import as_array
 from mistakes_lib.support.devices import resolve_device
 
@@ -31,6 +33,7 @@ __all__ = ["DiagonalGMM"]
 
 STARTS = ("k-means++", "kmeans", "random_from_data")
 BLOCK_BYTES = 16 * 2**20  # of float64 at a time: more would be mapped anew by malloc each time
+CPU_ROWS = 1024  # at a time on a CPU: they stay in its cache
 SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so many random rows
 
 
@@ -53,7 +56,7 @@ class DiagonalGMM(Density):
         n_init: number of starts; the best by log-likelihood is kept.
         weights_init, means_init, precisions_init: a start of your own, shapes (K,), (K, d), (K, d);
             replaces that part of ``init_params``.
-        batch_size: rows at a time; by default as many as fit 32 MiB of responsibilities.
+        batch_size: rows at a time; by default at most 1024 on a CPU, so that they stay in its cache.
         device: "auto", "cpu", "cuda", …
         random_state: seed of the start and of :meth:`sample`.
         verbose: 1 shows a progress bar over the iterations.
@@ -139,14 +142,14 @@ class DiagonalGMM(Density):
         if hasattr(X, "__dask_graph__"):
             from mistakes_lib.density.gmm.dask_rows import DaskRows  # Dask is there, as X is
 
-            rows = DaskRows(X, self._block_rows, self.device)
+            rows = DaskRows(X, partial(self._block_rows, device=device), self.device)
             self.n_features_in_ = rows.d
         elif come_in_blocks(X):
-            rows = BlockRows(X, self._block_rows, device)
+            rows = BlockRows(X, partial(self._block_rows, device=device), device)
             self.n_features_in_ = rows.d
         else:
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-            rows = ArrayRows(X, self._block_rows(X.shape[1]), device)
+            rows = ArrayRows(X, self._block_rows(X.shape[1], device), device)
         if rows.n < self.n_components:
             raise ValueError(
                 f"n_samples={rows.n} rows are too few for n_components={self.n_components}: "
@@ -180,11 +183,11 @@ class DiagonalGMM(Density):
 
     def score_samples(self, X):
         """Log-likelihood of each row in nats, float64 (n,)."""
-        return self._by_block(X, Expectation.log_likelihood)
+        return self._by_part(X, Expectation.log_likelihood)
 
     def predict(self, X):
         """Most probable component of each row, int64 (n,)."""
-        return self._by_block(X, lambda step, rows: step.log_joint(rows).argmax(dim=1))
+        return self._by_part(X, partial(_of_log_joint, torch.argmax))
 
     def fit_predict(self, X, y=None):
         """Fit, and return the most probable component of each row, int64 (n,)."""
@@ -192,7 +195,7 @@ class DiagonalGMM(Density):
 
     def predict_proba(self, X):
         """Responsibility of each component for each row, float64 (n, K)."""
-        return self._by_block(X, lambda step, rows: step.log_joint(rows).softmax(dim=1))
+        return self._by_part(X, partial(_of_log_joint, torch.softmax))
 
     def log_prob(self, x):
         """Log-likelihood of each row as a differentiable torch function.
@@ -274,8 +277,9 @@ class DiagonalGMM(Density):
         if self.init_params not in STARTS:
             raise ValueError(f"init_params must be one of {STARTS}, got {self.init_params!r}")
 
-    def _block_rows(self, d):
-        return self.batch_size or max(256, BLOCK_BYTES // (8 * max(self.n_components, 2 * d)))
+    def _block_rows(self, d, device):
+        rows = max(256, BLOCK_BYTES // (8 * max(self.n_components, 2 * d)))
+        return self.batch_size or (min(CPU_ROWS, rows) if device.type == "cpu" else rows)
 
     def _start(self, rows, random_state):
         """The mixture before the first EM step, in centred coordinates."""
@@ -306,7 +310,7 @@ class DiagonalGMM(Density):
     def _start_from_data(self, rows, random_state):
         """Put each row wholly into the component of the nearest seed and take the moments."""
         k, seeds = self.n_components, self._seeds(rows, random_state)  # seeds (K, d)
-        whole = rows.sum(partial(_nearest_statistics, seeds, k))
+        whole = rows.sum(partial(_nearest_statistics, seeds.cpu().numpy(), k))
         # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
         mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
         spread = mean_of_squares.expand(k, -1)
@@ -369,15 +373,17 @@ class DiagonalGMM(Density):
         weight, constant = (t.to(x) for t in mixture.log_joint_terms())
         return x - torch.as_tensor(centre, dtype=x.dtype, device=x.device), weight, constant
 
-    def _by_block(self, X, of):
-        """Apply ``of(expectation, rows)`` to every block of rows, float64 (b, d)."""
+    def _by_part(self, X, of):
+        """Apply ``of(expectation, blocks)`` to every part of the rows."""
         check_is_fitted(self)
         X = validate_data(self, _plain(X), dtype=[np.float64, np.float32], reset=False)
         device = resolve_device(self.device)
         mixture, centre = self._mixture(device)
         step = Expectation(mixture)
-        blocks = ArrayRows(X, self._block_rows(X.shape[1]), device, centre)
-        return torch.cat([of(step, block).cpu() for block in blocks]).numpy()
+        rows = ArrayRows(X, self._block_rows(X.shape[1], device), device, centre)
+        work = partial(of, step)
+        results = in_order(lambda part: work(part).cpu(), rows.parts(), device)
+        return torch.cat(list(results)).numpy()
 
     def _n_parameters(self):
         check_is_fitted(self)
@@ -389,10 +395,20 @@ def _expected_statistics(mixture, device):
     return Expectation(mixture, device).statistics
 
 
+def _of_log_joint(function, step, blocks):
+    """A function of the log-joint (b, K) along the components, of all blocks."""
+    return torch.cat([function(step.log_joint(rows), dim=1) for rows in blocks])
+
+
 def _nearest_statistics(seeds, k, device):
     """Sums over the rows nearest to each of k seeds, as a function of blocks of rows."""
-    seeds = seeds.to(device)
-    return lambda rows: one_hot_statistics(rows, torch.cdist(rows, seeds).argmin(dim=1), k)
+    seeds = torch.from_numpy(seeds).to(device)
+
+    def statistics_of(blocks):
+        nearest = ((rows, torch.cdist(rows, seeds).argmin(dim=1)) for rows in blocks)
+        return sum_statistics(one_hot_statistics(rows, at, k) for rows, at in nearest)
+
+    return statistics_of
 
 
 @dataclass(frozen=True)

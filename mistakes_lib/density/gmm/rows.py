@@ -6,9 +6,12 @@ import numpy as np
 import torch
 
 from mistakes_lib.density.gmm.em import sum_statistics
+from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.checks import as_matrix
 
 __all__ = ["ArrayRows", "BlockRows", "come_in_blocks"]
+
+PART_ROWS = 4096  # of a thread at a time: enough for one sum of the moments to be worth its while
 
 
 class ArrayRows:
@@ -31,6 +34,16 @@ class ArrayRows:
         for start in range(0, self.n, self.block_rows):
             yield self._centred(self.X[start : start + self.block_rows])
 
+    def parts(self):
+        """Yield the same rows as :class:`ArrayRows` of several blocks, one task of a thread each.
+
+        Where they begin depends on the blocks alone, so that sums do not depend on the threads.
+        """
+        rows = self.block_rows * max(1, PART_ROWS // self.block_rows)
+        for start in range(0, self.n, rows):
+            X = self.X[start : start + rows]
+            yield ArrayRows(X, self.block_rows, self.device, self.centre)
+
     def take(self, numbers):
         """The rows with these numbers, int (m,), in their order: float64 tensor (m, d)."""
         return self._centred(self.X[numbers])
@@ -39,11 +52,11 @@ class ArrayRows:
         """The :class:`~mistakes_lib.density.gmm.em.Statistics` of all rows.
 
         Args:
-            make_statistics_of: device → function of a block of rows on it; called once where the
-                rows are, before their first block.
+            make_statistics_of: device → function of an iterable of blocks of rows on it; called
+                once where the rows are, before their first block.
         """
         statistics_of = make_statistics_of(self.device)
-        return sum_statistics(statistics_of(block) for block in self)
+        return sum_statistics(in_order(statistics_of, self.parts(), self.device))
 
     def _centred(self, rows):
         return torch.from_numpy(rows - self.centre).to(self.device)
@@ -81,6 +94,10 @@ class BlockRows:
     def __iter__(self):
         for rows in self._arrays():
             yield from ArrayRows(rows, self.block_rows, self.device, self.centre)
+
+    def parts(self):
+        for rows in self._arrays():
+            yield from ArrayRows(rows, self.block_rows, self.device, self.centre).parts()
 
     def take(self, numbers):
         found, start = np.empty((len(numbers), self.d)), 0
