@@ -123,7 +123,7 @@ def test_parameters_for_chapters_are_those_that_describe_no_run(tmp_path):
         load_parameters(file)
 
 
-@pytest.mark.parametrize("name", ["04_mistakes", "07_purification", "09_your_own_classifier"])
+@pytest.mark.parametrize("name", ["04_mistakes", "08_purification", "10_your_own_classifier"])
 def test_default_values_are_what_executing_their_cell_gives(name):
     notebook, values = find_chapter(name), {}
     cells = nbformat.read(notebook, as_version=4).cells

@@ -96,7 +96,7 @@ def test_search_finds_without_a_network(opened):
     tab = open_page("search", "?q=purification")
     tab.wait_for_selector("#search-results li a")
     addresses = [a.get_attribute("href") for a in tab.query_selector_all("#search-results li a")]
-    assert any("07_purification" in address for address in addresses)
+    assert any("08_purification" in address for address in addresses)
 
 
 # --- links ---------------------------------------------------------------------------------------

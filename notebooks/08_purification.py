@@ -325,5 +325,5 @@ print(f"FGSM: accuracy {undone.before:.1%} → {undone.after:.1%}")
 # ## Go further
 #
 # ```bash
-# papermill notebooks/07_purification.ipynb out.ipynb -p steps 500 -p tuning_images 5000
+# papermill notebooks/08_purification.ipynb out.ipynb -p steps 500 -p tuning_images 5000
 # ```

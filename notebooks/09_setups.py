@@ -291,5 +291,5 @@ else:
 # ## Go further
 #
 # ```bash
-# papermill notebooks/08_setups.ipynb out.ipynb -p n_components 1000
+# papermill notebooks/09_setups.ipynb out.ipynb -p n_components 1000
 # ```

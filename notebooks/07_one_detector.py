@@ -176,5 +176,5 @@ Markdown(
 # ## Go further
 #
 # ```bash
-# papermill notebooks/one_detector.ipynb out.ipynb -p n_components 100 -p false_alarms 0.1
+# papermill notebooks/07_one_detector.ipynb out.ipynb -p n_components 100 -p false_alarms 0.1
 # ```

@@ -299,6 +299,6 @@ print(f"{(detector.score_samples(trouble['Gaussian noise']) < strict).mean():.1%
 # Your own folder, and another network:
 #
 # ```bash
-# mistakes chapter 09_your_own_classifier -p data_set=imagefolder:/path/to/images -p size=64
+# mistakes chapter 10_your_own_classifier -p data_set=imagefolder:/path/to/images -p size=64
 # mistakes report --model timm:mobilenetv3_small_100 --weights pretrained --images /path/to/images
 # ```

@@ -22,7 +22,7 @@
 # This book reports on CIFAR-10; this chapter does so again on images of a hundred classes, a subset of
 # Tiny ImageNet ({cite}`russakovsky2015imagenet`) that has the shape of CIFAR-100.
 #
-# Nothing below is new: these are cells of chapters 4 to 7, run with other parameters. Those chapters
+# Nothing below is new: these are cells of chapters 4 to 6 and 8, run with other parameters. Those chapters
 # say what each cell does and why.
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
@@ -102,10 +102,10 @@ smaller, n_components = n_components, n_components_large  # as chapters 5 and 6 
 # %% tags=["hide-input"]
 n_components = smaller
 
-# %% [markdown] tags=["repeat:07_purification"]
+# %% [markdown] tags=["repeat:08_purification"]
 # ## Purification
 #
-# The cells of {doc}`07_purification`.
+# The cells of {doc}`08_purification`.
 
 # %% [markdown]
 # ## Go further
@@ -114,5 +114,5 @@ n_components = smaller
 #
 # ```bash
 # mistakes run published --data-set cifar100 --preset wrn_16_2
-# papermill notebooks/10_second_data_set.ipynb out.ipynb -p data_set cifar100
+# papermill notebooks/11_second_data_set.ipynb out.ipynb -p data_set cifar100
 # ```
