@@ -14,7 +14,7 @@ def setup(app):
 def add_buttons(app, pagename, templatename, context, doctree):
     """Add to a chapter's buttons the download of its source, and those of :func:`launch_links`.
 
-    The source lies beside the notebook (``publish`` of book/build.py puts it there). A page can be
+    The source lies beside the notebook (``publish`` of book/building puts it there). A page can be
     run elsewhere only if ``repository`` in _config.yml says where the book is.
     """
     if not pagename.startswith(CHAPTERS):

@@ -32,15 +32,20 @@ class Nursery:
     def start(self, code, *arguments, terminal=None, **environment):
         """Run code in a child, with other environment variables; return the :class:`Child`.
 
-        What it says on stderr goes to a file, or to the terminal of that name.
+        What it says on stderr goes to a file, or to the terminal of that name; both are open when
+        this returns.
         """
         self.children += 1
         stdout, stderr = (self.folder / f"{self.children}-{name}" for name in ("out", "err"))
         variables = os.environ | {name: str(value) for name, value in environment.items()}
         files = [str(stdout), terminal or str(stderr)]
-        task = (code, [str(argument) for argument in arguments], dict(variables), files)
+        opened, tell = self.context.Pipe(duplex=False)
+        task = (code, [str(argument) for argument in arguments], dict(variables), files, tell)
         process = self.context.Process(target=_run, args=task)
         process.start()
+        tell.close()
+        opened.recv()
+        opened.close()
         return Child(process, stdout, stderr)
 
     def mistakes(self, *arguments, **options):
@@ -76,12 +81,14 @@ class Child:
         return self.files["stderr"].read_text(encoding="utf-8")
 
 
-def _run(code, arguments, environment, files):
+def _run(code, arguments, environment, files, tell):
     """In the child: be the program that the code is."""
     for number, file in enumerate(files, start=1):
         opened = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
+    tell.send("opened")
+    tell.close()
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(environment)
