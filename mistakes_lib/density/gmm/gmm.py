@@ -24,7 +24,7 @@ from mistakes_lib.density.gmm.em import (
     sum_statistics,
 )
 from mistakes_lib.density.gmm.products import Affine
-from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, come_in_blocks
+from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, as_plain_rows, come_in_blocks
 from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.checks import as_array
 from mistakes_lib.support.devices import resolve_device
@@ -138,7 +138,7 @@ class DiagonalGMM(Density):
             TypeError: X is an iterator, which can be gone through only once.
         """
         self._check_parameters()
-        X, device = _plain(X), resolve_device(self.device)
+        X, device = as_plain_rows(X), resolve_device(self.device)
         if hasattr(X, "__dask_graph__"):
             from mistakes_lib.density.gmm.dask_rows import DaskRows  # Dask is there, as X is
 
@@ -376,7 +376,7 @@ class DiagonalGMM(Density):
     def _by_part(self, X, of):
         """Apply ``of(expectation, blocks)`` to every part of the rows."""
         check_is_fitted(self)
-        X = validate_data(self, _plain(X), dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, as_plain_rows(X), dtype=[np.float64, np.float32], reset=False)
         device = resolve_device(self.device)
         mixture, centre = self._mixture(device)
         step = Expectation(mixture)
@@ -419,14 +419,6 @@ class Attempt:
     bounds: list
     change: float
     converged: bool
-
-
-def _plain(X):
-    """A torch tensor of any precision, with gradients or without, as an array; all else as is."""
-    if not isinstance(X, torch.Tensor):
-        return X
-    X = X.detach().cpu()
-    return (X if X.dtype in (torch.float32, torch.float64) else X.float()).numpy()
 
 
 def _given(values, name, shape):

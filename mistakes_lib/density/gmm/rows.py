@@ -9,7 +9,7 @@ from mistakes_lib.density.gmm.em import sum_statistics
 from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.checks import as_matrix
 
-__all__ = ["ArrayRows", "BlockRows", "come_in_blocks"]
+__all__ = ["ArrayRows", "BlockRows", "as_plain_rows", "come_in_blocks"]
 
 PART_ROWS = 4096  # of a thread at a time: enough for one sum of the moments to be worth its while
 
@@ -120,6 +120,14 @@ class BlockRows:
                     f"block {number} of X has {rows.shape[1]} features, those before {self.d}"
                 )
             yield rows
+
+
+def as_plain_rows(X):
+    """A torch tensor of any precision, with gradients or without, as an array; all else as is."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X if X.dtype in (torch.float32, torch.float64) else X.float()).numpy()
 
 
 def come_in_blocks(X):
