@@ -67,7 +67,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "auroc_interval",
             "auroc_table",
             "auroc_within",
-            "clear_differences",
             "compare_scores",
             "conformal_p_values",
             "conformal_threshold",

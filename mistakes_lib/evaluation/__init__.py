@@ -24,7 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "subspaces": ["feature_subspaces", "information_by_subspace", "share_of_zeros"],
         "tables": [
             "auroc_table",
-            "clear_differences",
             "describe_scorers",
             "detection_table",
             "fit_scorer",

@@ -9,7 +9,6 @@ from mistakes_lib.scores import registry
 
 __all__ = [
     "auroc_table",
-    "clear_differences",
     "describe_scorers",
     "detection_table",
     "fit_scorer",
@@ -286,33 +285,3 @@ def auroc_table(pairs, *, confidence=0.95):
             zip(("AUROC", "low", "high"), (result.auroc, *result.auroc_ci), strict=True)
         )
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
-
-
-def clear_differences(tables, ours):
-    """In how many settings one method is clearly above or below each other one.
-
-    *Clearly* means that the intervals of the AUROCs do not overlap, which is rarer than a
-    significant difference.
-
-    Args:
-        tables: list of DataFrames with the columns low and high, indexed by method: one table a
-            setting, as :func:`auroc_table` or :func:`detection_table` returns them.
-        ours: name of the one method.
-
-    Returns:
-        DataFrame indexed by the other methods with the integer columns beats and loses.
-
-    Example:
-        >>> table = pd.DataFrame({"low": [0.6, 0.4], "high": [0.7, 0.5]}, index=["GMM", "other"])
-        >>> clear_differences([table, table], "GMM").loc["other"].tolist()
-        [2, 0]
-    """
-    others = [name for name in tables[0].index if name != ours]
-    counts = {
-        name: {
-            "beats": sum(table.low[ours] > table.high[name] for table in tables),
-            "loses": sum(table.high[ours] < table.low[name] for table in tables),
-        }
-        for name in others
-    }
-    return pd.DataFrame.from_dict(counts, orient="index").rename_axis("method")

@@ -8,7 +8,6 @@ from mistakes_lib import (
     DiagonalGMM,
     FeatureSet,
     auroc_table,
-    clear_differences,
     describe_scorers,
     detection_report,
     detection_table,
@@ -137,21 +136,6 @@ def test_auroc_table_is_the_detection_table_without_its_bootstrap(scorers, split
     pairs = score_pairs(scorers, splits["test"], splits["far"])
     expected = detection_table(pairs, random_state=0)[["AUROC", "low", "high"]]
     pd.testing.assert_frame_equal(auroc_table(pairs), expected)
-
-
-def test_clear_differences_count_intervals_that_do_not_overlap():
-    def table(*intervals):
-        return pd.DataFrame(intervals, index=["ours", "a", "b"], columns=["low", "high"])
-
-    tables = [
-        table((0.6, 0.7), (0.5, 0.59), (0.7, 0.8)),  # above a; b only touches
-        table((0.6, 0.7), (0.71, 0.8), (0.5, 0.65)),  # below a; b overlaps
-        table((0.6, 0.7), (0.5, 0.59), (0.8, 0.9)),  # above a; below b
-    ]
-    counts = clear_differences(tables, "ours")
-    assert counts.loc["a"].to_dict() == {"beats": 2, "loses": 1}
-    assert counts.loc["b"].to_dict() == {"beats": 0, "loses": 1}
-    assert "ours" not in counts.index
 
 
 def test_a_dagger_marks_the_methods_that_look_at_no_class(scorers):
