@@ -116,6 +116,10 @@ class Expectation:
             self.cancels = error > CANCELLATION  # (K,)
             self.any_cancels = bool(self.cancels.any())
 
+    def __reduce__(self):
+        # What follows from the mixture is computed again where it arrives.
+        return Expectation, (self.mixture, self.constant.device)
+
     def log_joint(self, rows):
         """log w_k N(x; k) of float64 rows (b, d): float64 (b, K)."""
         return torch.addmm(self.constant, with_squares(rows), self.weight)

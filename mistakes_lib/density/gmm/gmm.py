@@ -394,13 +394,13 @@ def _of_log_joint(function, step, blocks):
 
 def _nearest_statistics(seeds, k, device):
     """Sums over the rows nearest to each of k seeds, as a function of blocks of rows."""
+    return partial(_statistics_of_nearest, seeds, k, device)
+
+
+def _statistics_of_nearest(seeds, k, device, blocks):
     seeds = torch.from_numpy(seeds).to(device)
-
-    def statistics_of(blocks):
-        nearest = ((rows, torch.cdist(rows, seeds).argmin(dim=1)) for rows in blocks)
-        return sum_statistics(one_hot_statistics(rows, at, k) for rows, at in nearest)
-
-    return statistics_of
+    nearest = ((rows, torch.cdist(rows, seeds).argmin(dim=1)) for rows in blocks)
+    return sum_statistics(one_hot_statistics(rows, at, k) for rows, at in nearest)
 
 
 @dataclass(frozen=True)
