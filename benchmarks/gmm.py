@@ -1,13 +1,12 @@
 """Fitting and scoring a diagonal Gaussian mixture: ours against its peers, in one run.
 
-    python -m benchmarks.gmm [--components 100 1000] [--dimensions 342 640] [--whole 342]
+    python -m benchmarks.gmm [--components 100 1000] [--dimensions 342] [--whole 342]
 
 All start from the same mixture and take the same number of EM iterations, in turns; each iteration
 is timed by itself, from the end of one M-step to the end of the next. scikit-learn computes in
-float64, the others in their own float32. The features are the training features of a published
-run, widened where more dimensions are asked for than it has: by tanh of random projections, with
-noise. torchgmm and pomegranate are compared where they can be imported, on fewer rows (ours on the
-same ones), since they are slow. Writes its tables to benchmarks/results.md.
+float64, the others in their own float32. Three kinds of features (see benchmarks/kinds.py) are
+measured: tanh and ReLU features of published runs, and synthetic ones. torchgmm and pomegranate are
+compared where they can be imported, on fewer rows (ours on the same ones), since they are slow. Writes its tables to benchmarks/results.md.
 """
 
 import importlib
@@ -21,9 +20,10 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
+from benchmarks.kinds import KINDS, random_start
 from benchmarks.measuring import (
-    RUN,
     as_table,
+    busy_neighbours,
     gemm_rate,
     in_turns,
     limit_threads,
@@ -36,9 +36,10 @@ from benchmarks.measuring import (
     timed,
 )
 from benchmarks.results import write_section
-from mistakes_lib import DiagonalGMM, load_run
+from mistakes_lib import DiagonalGMM
 
 PARTS = ("weights", "means", "precisions")
+NEIGHBOURS = 2  # processes that keep the cores busy meanwhile
 ROUNDS, ITERATIONS = 2, 4  # of each fit the first iteration, which warms up, does not count
 BLOCK = 4096  # rows of the product whose rate is measured; about what our E-step has at a time
 
@@ -149,17 +150,6 @@ PEERS = {
 }
 
 
-def widened(features, d, rng):
-    """Features with d columns: their own, and tanh of random projections of them with noise."""
-    more = d - features.shape[1]
-    if more <= 0:
-        return features[:, :d]
-    z = (features - features.mean(axis=0)) / features.std(axis=0)
-    projected = z @ rng.normal(size=(z.shape[1], more)) / np.sqrt(z.shape[1])
-    noise = rng.normal(scale=0.03, size=projected.shape)
-    return np.hstack([features, 0.2 * np.tanh(0.5 * projected) + noise])
-
-
 def parts_of(estimator):
     """Weights, means and precisions of a fitted mixture."""
     return {name: getattr(estimator, f"{name}_") for name in PARTS}
@@ -199,7 +189,7 @@ def score(mine, other, X, repeats):
     return seconds, float(difference)
 
 
-def peer_rows(X, k, mixture):
+def peer_rows(X, k, mixture, kind=""):
     """Rows of the table for the peers other than scikit-learn, and a remark on each of these."""
     rows, remarks = [], []
     for name, peer in list(PEERS.items())[1:]:
@@ -210,17 +200,26 @@ def peer_rows(X, k, mixture):
         except Exception as error:  # whatever a peer raises is what there is to say of it
             remarks.append(f"{name} was not compared: {type(error).__name__}: {error}")
             continue
-        n = len(X[:: peer.share])
+        n, d = X[:: peer.share].shape
         remarks.append(f"{name}: {peer.note}")
-        rows.append([X.shape[1], k, name, n, spread(theirs), spread(own), ratio(theirs, own), None])
+        both = spread(theirs), spread(own)
+        rows.append([kind, n, d, k, name, *both, ratio(theirs, own), None])
     return rows, remarks
+
+
+def slowdown(X, k, mixture, quiet):
+    """A row of the table of busy cores; ``quiet``: seconds of scikit-learn and ours without."""
+    with busy_neighbours(NEIGHBOURS):
+        busy = compare("scikit-learn", X, mixture)[:2]
+    times = [median(b) / median(q) for b, q in zip(busy, quiet, strict=True)]
+    return [k, *(spread(seconds) for seconds in busy), ratio(*busy), *times]
 
 
 def roofline(X, k, own):
     """What matrix products of float32 alone would take, beside an iteration of ours."""
     n, d = X.shape
     product = 4 * n * d * k / gemm_rate(BLOCK, 2 * d, k)
-    return [d, k, 2 * product, product, median(own), f"{product / median(own):.0%}"]
+    return [n, d, k, 2 * product, median(own), f"{2 * product / median(own):.0%}"]
 
 
 def whole_fit(X, k, iteration, patience):
@@ -246,21 +245,24 @@ def whole_fit(X, k, iteration, patience):
     return [d, k, seconds, theirs, how, theirs / seconds, *counts, *bounds]
 
 
-def measure(X, k, arguments):
-    """Rows of the tables for one number of components."""
-    mixture = parts_of(DiagonalGMM(k, max_iter=3, tol=0, device="cpu", random_state=0).fit(X))
+def measure(kind, X, k, arguments):
+    """Rows of the tables for one kind of features and number of components, and remarks."""
+    mixture = random_start(X, k)
     theirs, own, mine, other = compare("scikit-learn", X, mixture)
     gap = abs(mine.lower_bound_ - other.lower_bound_) / X.shape[1]
-    line = [X.shape[1], k, "scikit-learn", len(X), spread(theirs), spread(own)]
-    iterations = [[*line, ratio(theirs, own), gap]]
+    about = [kind, *X.shape, k]
+    line = [*about, "scikit-learn", spread(theirs), spread(own), ratio(theirs, own), gap]
     seconds, difference = score(mine, other, X, arguments.repeats)
     of_both = [seconds[name] for name in ("scikit-learn", "ours")]
-    scores = [[*line[:2], *(spread(times) for times in of_both), ratio(*of_both), difference]]
-    more, remarks = peer_rows(X, k, mixture)
-    fits = []
-    if X.shape[1] in arguments.whole:
-        fits = [whole_fit(X, k, median(theirs), arguments.patience)]
-    return iterations + more, scores, [roofline(X, k, own)], fits, remarks
+    scores = [*about, *(spread(times) for times in of_both), ratio(*of_both), difference]
+    # What differs little between kinds is measured on the first alone.
+    more, remarks, busy, bound, fits = [], [], [], [], []
+    if kind == arguments.kinds[0]:
+        more, remarks = peer_rows(X, k, mixture, kind)
+        busy, bound = [slowdown(X, k, mixture, (theirs, own))], [roofline(X, k, own)]
+        if X.shape[1] in arguments.whole:
+            fits = [whole_fit(X, k, median(theirs), arguments.patience)]
+    return [line, *more], [scores], busy, bound, fits, remarks
 
 
 def as_list(remarks):
@@ -282,22 +284,27 @@ steps from the same start) times its median iteration.
 """
 
 
-def page(arguments, data, tables, remarks):
+def page(arguments, tables, remarks):
     """The section's text from the rows of its tables."""
-    iterations, scores, bound, fits = tables
-    head = ["d", "K", "peer", "rows", "peer, s", "ours, s", "peer / ours", "gap, nats/dim"]
-    score_head = ["d", "K", "scikit-learn, s", "ours, s", "ratio", "difference, nats/dim"]
-    bound_head = ["d", "K", "both products, s", "one, s", "our iteration, s", "one / ours"]
+    iterations, scores, busy, bound, fits = tables
+    about = ["features", "rows", "d", "K"]
+    head = [*about, "peer", "peer, s", "ours, s", "peer / ours", "gap, nats/dim"]
+    score_head = [*about, "scikit-learn, s", "ours, s", "ratio", "difference, nats/dim"]
+    busy_head = ["K", "scikit-learn, s", "ours, s", "ratio", "its slowdown", "our slowdown"]
+    bound_head = ["rows", "d", "K", "both products, s", "our iteration, s", "products / ours"]
     whole = whole_section(fits, arguments.patience) if fits else ""
-    return f"""{machine("scikit-learn", "numpy")}. {data}
+    kinds = "\n".join(f"- {kind}: {KINDS[kind][1]}" for kind in arguments.kinds)
+    return f"""{machine("scikit-learn", "numpy")}.
 
-Seconds are medians, with the least and the greatest in brackets; ratios are of pairs taken in
-turns.
+{kinds}
 
-An EM iteration from the same start, timed by itself: {ROUNDS} fits of {ITERATIONS} iterations of
-each, in turns; the first of each fit does not count. *gap*: difference of the mean log-likelihoods
-after {ITERATIONS} iterations. scikit-learn in float64, the others in float32; a peer with fewer
-rows stands beside ours on those same rows.
+All begin with K random rows as means, equal weights and the variances of the data. Seconds are
+medians, with the least and the greatest in brackets; ratios are of pairs taken in turns.
+
+An EM iteration, timed by itself: {ROUNDS} fits of {ITERATIONS} iterations of each, in turns; the
+first of each fit does not count. *gap*: difference of the mean log-likelihoods after {ITERATIONS}
+iterations. scikit-learn in float64, the others in float32; a peer with fewer rows stands beside
+ours on those same rows.
 
 {as_table(head, iterations)}
 
@@ -307,9 +314,14 @@ rows stands beside ours on those same rows.
 
 {as_table(score_head, scores)}
 
-The roofline of an iteration: the two float32 products [x, x²] W and Rᵀ [x, x²], 4 n d K operations
-each, at the rate measured for the first. Responsibilities are nearly one-hot, so ours does the
-second as a sparse product: one is left.
+The same iterations ({arguments.kinds[0]} features) while {NEIGHBOURS} other processes keep the
+cores busy, and how many times as long they take as without them:
+
+{as_table(busy_head, busy)}
+
+Beside them the two float32 products [x, x²] W and Rᵀ [x, x²] of all rows with all components,
+4 n d K operations each, at the rate measured for the first. Ours can be faster than these: some of
+the features rule out most components, and responsibilities are nearly one-hot.
 
 {as_table(bound_head, bound)}
 {whole}"""
@@ -317,31 +329,27 @@ second as a sparse product: one is left.
 
 def main(argv=None):
     parser = new_parser(__doc__)
-    parser.add_argument("--run", default=RUN)
-    parser.add_argument("--rows", type=int, help="take so many training features; default: all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--rows", type=int, default=45_000, help="at most so many")
     parser.add_argument("--components", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[342, 640])
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[342])
     parser.add_argument("--whole", type=int, nargs="+", default=[342], help="d of whole fits")
     parser.add_argument("--patience", type=float, default=60, help="seconds for a peer's whole fit")
     arguments = start(parser, argv)
-    features = load_run(arguments.run).features("train").features.astype(np.float64)
-    features = features[: arguments.rows]
-    tables, remarks = ([], [], [], []), []
+    tables, remarks = ([], [], [], [], []), []
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
+    cases = [(kind, d) for kind in arguments.kinds for d in arguments.dimensions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that so few iterations do not converge is meant
-        for d in arguments.dimensions:
-            X = widened(features, d, np.random.default_rng(0))
+        for kind, d in cases:
+            X = KINDS[kind][0](arguments.rows, d, np.random.default_rng(0))
             for k in arguments.components:
-                *rows, missing = measure(X, k, arguments)
+                *rows, missing = measure(kind, X, k, arguments)
                 for table, more in zip(tables, rows, strict=True):
                     table += more
                 remarks += missing
                 print(*rows, *missing, sep="\n", flush=True)
-    data = f"{len(features):,} training features of {arguments.run}"
-    if max(arguments.dimensions) > features.shape[1]:
-        data += f", widened beyond their {features.shape[1]} dimensions"
-    text = page(arguments, f"{data}.", tables, remarks)
+    text = page(arguments, tables, remarks)
     write_section("gmm", "Gaussian mixture: seconds of EM and of scoring", text)
 
 

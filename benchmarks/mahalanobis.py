@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pytorch_ood.detector import Mahalanobis as Peer
 
-from benchmarks.gmm import widened
+from benchmarks.kinds import widened
 from benchmarks.measuring import RUN, as_table, in_turns, machine, new_parser, ratio, spread, start
 from benchmarks.results import write_section
 from mistakes_lib import FeatureSet, Mahalanobis, load_run

@@ -5,6 +5,8 @@ import gc
 import importlib.metadata
 import os
 import platform
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -16,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 __all__ = [
     "as_table",
+    "busy_neighbours",
     "gemm_rate",
     "in_turns",
     "limit_threads",
@@ -80,6 +83,21 @@ def in_turns(actions, repeats):
             time, results[name] = timed(action)
             seconds[name].append(time)
     return seconds, results
+
+
+@contextmanager
+def busy_neighbours(number):
+    """So many processes that multiply matrices on one thread each, meanwhile."""
+    work = "import numpy as np; a = np.random.rand(500, 500)\nwhile True: a @ a"
+    environment = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    command = [sys.executable, "-c", work]
+    neighbours = [subprocess.Popen(command, env=environment) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def test_gmm_says_why_a_peer_was_not_compared(monkeypatch):
     mixture = {"weights": np.ones(2) / 2, "means": X[:2], "precisions": np.ones((2, 3))}
     with pytest.warns(match="did not converge"):
         rows, remarks = gmm.peer_rows(X, 2, mixture)
-    assert [row[2] for row in rows] == ["pomegranate"]  # a stand-in: ours against ours
+    assert [row[4] for row in rows] == ["pomegranate"]  # a stand-in: ours against ours
     assert remarks[0] == "torchgmm was not compared: ImportError: no such library"
 
 

@@ -1,5 +1,9 @@
 """The E-step that evaluates few components against the one that evaluates all, and SciPy."""
 
+import pickle
+import threading
+from time import sleep
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,7 @@ from mistakes_lib.density.gmm.em import (
     one_hot_statistics,
     sum_statistics,
 )
+from mistakes_lib.density.gmm.threads import in_order
 
 
 def mixture_and_rows(k=64, d=40, n=200, *, seed=0, spread=0.5, shift=0.0, scales=1.0):
@@ -140,7 +145,8 @@ def test_components_so_narrow_that_the_product_cancels_are_evaluated_by_their_di
     expected = logsumexp(by_scipy(mixture, rows), axis=1)
     ours = step.log_likelihood([torch.from_numpy(rows)])
     np.testing.assert_allclose(ours, expected, rtol=1e-10)
-    assert np.abs(in_full(mixture).log_likelihood([torch.from_numpy(rows)]) - expected).max() > 1e-3
+    in_one_product = in_full(mixture).log_likelihood([torch.from_numpy(rows)]).numpy()
+    assert np.abs(in_one_product - expected).max() > 1e-3
 
 
 def test_rows_very_far_away_and_components_without_weight():
@@ -182,3 +188,79 @@ def test_maximise_takes_weighted_moments():
     np.testing.assert_allclose(after.weights, [0.75, 0.25])
     np.testing.assert_allclose(after.means, [[2 / 3], [2.0]])
     np.testing.assert_allclose(after.variances, [[4 / 3 - 4 / 9 + 0.25], [0.25]])
+
+
+def test_packed_statistics_come_back():
+    mixture, rows = mixture_and_rows()
+    found = Expectation(mixture).statistics([torch.from_numpy(rows)])
+    assert_same(Statistics.unpacked(found.packed(), rows.shape[1]), found)
+
+
+def test_what_is_pickled_evaluates_the_same():
+    mixture, rows = mixture_and_rows()
+    step, rows = Expectation(mixture), [torch.from_numpy(rows)]
+    again = pickle.loads(pickle.dumps(step))
+    assert torch.equal(again.log_likelihood(rows), step.log_likelihood(rows))
+
+
+def test_some_features_rule_out_most_components():
+    """The first product sees an eighth of 160 features; what it leaves is what matters."""
+    mixture, rows = mixture_and_rows(k=80, d=160, spread=0.1)
+    step = Expectation(mixture)
+    assert len(step.candidates.stages) == 2
+    assert assert_few_equal_all(mixture, rows)
+    assert len(step._pairs(with_squares(torch.from_numpy(rows)))[0]) < 2 * len(rows)
+
+
+def test_rows_that_wait_for_their_moments_are_not_lost(monkeypatch):
+    """Little memory: the moments are summed after every few blocks."""
+    monkeypatch.setattr("mistakes_lib.density.gmm.em.WAITING_BYTES", 16 * 40 * 50)
+    mixture, rows = mixture_and_rows(n=333)
+    blocks = torch.from_numpy(rows).split(20)
+    assert_same(Expectation(mixture).statistics(blocks), in_full(mixture).statistics(blocks))
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_parts_come_in_order_each_on_one_thread():
+    def work(number):
+        sleep(0.01 * (5 - number % 5))  # later ones end first
+        return number, torch.get_num_threads(), threading.get_ident()
+
+    found = list(in_order(work, range(10), torch.device("cpu")))
+    assert [number for number, _, _ in found] == list(range(10))
+    assert {threads for _, threads, _ in found} == {1}
+    assert threading.get_ident() not in {ident for _, _, ident in found}
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_fails_on_a_thread_is_said_and_threads_are_as_before():
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda x: 1 / x, [1, 0, 2], torch.device("cpu")))
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_parts_are_not_all_held_at_once():
+    taken, ended = [], []
+
+    def parts():
+        for number in range(50):
+            taken.append(number)
+            assert len(taken) - len(ended) <= 5  # three threads, one more, and this one
+            yield number
+
+    for _ in in_order(lambda x: x, parts(), torch.device("cpu")):
+        ended.append(0)
+    assert len(taken) == 50

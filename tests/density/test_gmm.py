@@ -205,6 +205,57 @@ def test_features_of_networks_get_scikit_learns_likelihood(features, dtype):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-2 * rows.shape[1])
 
 
+def near_duplicates(rng):
+    rows = tanh_features(rng, n=300)
+    return np.concatenate([rows, rows + 1e-4 * rng.normal(size=rows.shape)])
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    k=st.sampled_from([1, 31, 32, 100, 600]),
+    scale=st.sampled_from([1e-2, 1.0, 1e3]),
+    offset=st.sampled_from([0.0, 1.0]),
+    dead=st.integers(0, 40),
+    seed=st.integers(0, 10**6),
+)
+def test_scale_offset_duplicates_dead_features_and_k_up_to_n(k, scale, offset, dead, seed):
+    """The mixture of scikit-learn, whose rows are centred, as its squares are not."""
+    rng = np.random.default_rng(seed)
+    rows = near_duplicates(rng)
+    rows[:, :dead] = 0
+    rows = scale * (rows - rows.mean(axis=0))
+    given = {
+        "weights_init": np.full(k, 1 / k),
+        "means_init": rows[rng.choice(len(rows), k, replace=False)],
+        "precisions_init": np.tile(1 / (rows.var(axis=0) + 1e-6 * scale**2), (k, 1)),
+    }
+    options = {"max_iter": 4, "tol": 0, "reg_covar": 1e-6 * scale**2}
+    reference = GaussianMixture(k, covariance_type="diag", **options, **given)
+    shifted = given | {"means_init": given["means_init"] + offset * scale}
+    ours = DiagonalGMM(k, device="cpu", **options, **shifted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        reference.fit(rows)
+        ours.fit(rows + offset * scale)
+    assert ours.lower_bound_ == pytest.approx(reference.lower_bound_, rel=1e-7)
+    np.testing.assert_allclose(ours.weights_, reference.weights_, rtol=1e-5, atol=1e-8)
+    means = ours.means_ - offset * scale
+    np.testing.assert_allclose(means, reference.means_, rtol=1e-5, atol=1e-6 * scale)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    rows = tanh_features(np.random.default_rng(0), n=9000)
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        gmm = DiagonalGMM(40, max_iter=3, tol=1e9, random_state=0, device="cpu").fit(rows)
+        found.append([gmm.means_, gmm.covariances_, gmm.score_samples(rows)])
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        for array, expected in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
 # --- rows that come in blocks --------------------------------------------------------------------
 
 

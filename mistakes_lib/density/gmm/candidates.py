@@ -35,16 +35,16 @@ class Candidates:
 
     def __init__(self, mixture):
         spread = (mixture.weights @ (mixture.variances + mixture.means.square())).sqrt()  # (d,)
-        d = len(spread)
+        d, log_norms = len(spread), mixture.log_norms()
         self.stages = []
         if UNITS[0] < spread.min() and spread.max() < UNITS[1]:
-            self.stages = [(UpperBound(mixture, 0, d), FEW)]
+            self.stages = [(UpperBound(mixture, log_norms, 0, d), FEW)]
         # How much components differ in each feature, for their own spread.
         information = mixture.weights @ (spread.square() / mixture.variances).log()  # (d,)
         for m in (d // part for part in PARTS if self.stages and d // part >= FEWEST_FEATURES):
             start = int(information[: d // m * m].view(-1, m).sum(dim=1).argmax()) * m
-            first = UpperBound(mixture, start, start + m)
-            if _leaves_few(first, mixture):
+            first = UpperBound(mixture, log_norms, start, start + m)
+            if _leaves_few(first, mixture, log_norms):
                 self.stages.insert(0, (first, FEW_OF_SOME))
                 break
 
@@ -81,11 +81,11 @@ class Candidates:
         return None
 
 
-def _leaves_few(bound, mixture):
+def _leaves_few(bound, mixture, log_norms):
     """Whether a bound rules out most components of rows near the means of some of them."""
     k, d = mixture.means.shape
     some = torch.linspace(0, k - 1, min(k, PROBES), device=mixture.means.device).long()
-    own = mixture.log_norms()[some] - 0.5 * d  # about the log-joint of a row of that component
+    own = log_norms[some] - 0.5 * d  # about the log-joint of a row of that component
     upper = bound(with_squares(mixture.means[some]))  # (PROBES, K)
     left = upper >= bound.least(own - NEGLIGIBLE)[:, None]
     return bool(left.count_nonzero() <= PROBED_FEW * left.numel())
@@ -100,15 +100,16 @@ class UpperBound:
 
     Args:
         mixture: :class:`~mistakes_lib.density.gmm.em.Mixture`.
+        log_norms: its log norms, (K,).
         start, stop: the features, a range of them.
     """
 
-    def __init__(self, mixture, start, stop):
+    def __init__(self, mixture, log_norms, start, stop):
         features = slice(start, stop)
         d = mixture.means.shape[1]
         self.parts = features, slice(d + start, d + stop)  # of [x, x²]
         means, precisions = mixture.means[:, features], 1 / mixture.variances[:, features]
-        log_norms, energy = mixture.log_norms(), (means.square() * precisions).sum(dim=1)  # (K,)
+        energy = (means.square() * precisions).sum(dim=1)  # (K,)
         self.highest = log_norms.max()
         self.rounding = rounding(stop - start, torch.float32)
         size = 3 * energy + log_norms.abs()

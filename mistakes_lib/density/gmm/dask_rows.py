@@ -52,10 +52,11 @@ class DaskRows:
         return torch.from_numpy(rows - self.centre)
 
     def sum(self, make_statistics_of):
-        work = partial(_statistics, block_rows=self.block_rows, device=self.device_name)
-        # As an argument, not in the closure, and without a hash of its content: each worker is sent
-        # it once, as it lies in memory.
-        shared = dask.delayed((self.centre, make_statistics_of), pure=False, traverse=False)
+        work = partial(_statistics, block_rows=self.block_rows)
+        # The mixture is sent as it lies in memory, without a hash of its content, and what follows
+        # from it is computed once on each worker, not for each chunk.
+        given = dask.delayed(make_statistics_of, pure=False, traverse=False)
+        shared = dask.delayed(_prepare, pure=False)(given, self.centre, self.device_name)
         parts = [dask.delayed(work, pure=False)(chunk, shared) for chunk in self.chunks]
         while len(parts) > 1:
             groups = (parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN))
@@ -75,11 +76,16 @@ def _measure(chunk):
     return len(rows), rows.sum(axis=0, dtype=np.float64)
 
 
-def _statistics(chunk, shared, *, block_rows, device):
+def _prepare(make_statistics_of, centre, device):
+    device = resolve_device(device)
+    return make_statistics_of(device), centre, device
+
+
+def _statistics(chunk, shared, *, block_rows):
     """The packed statistics of a chunk: one array, which travels as it lies in memory."""
-    centre, make_statistics_of = shared
-    rows = ArrayRows(np.asarray(chunk), block_rows, resolve_device(device), centre)
-    return rows.sum(make_statistics_of).packed()
+    statistics_of, centre, device = shared
+    rows = ArrayRows(np.asarray(chunk), block_rows, device, centre)
+    return rows.sum(lambda device: statistics_of).packed()
 
 
 def _total(parts):

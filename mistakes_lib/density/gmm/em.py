@@ -20,10 +20,11 @@ __all__ = [
     "Expectation",
     "Mixture",
     "Statistics",
+    "expected_statistics",
     "maximise",
+    "nearest_statistics",
     "one_hot_statistics",
     "sum_statistics",
-    "with_squares",
 ]
 
 MANY_COMPONENTS = 32  # from so many on it pays to look for the few
@@ -96,7 +97,7 @@ class Statistics:
 
 
 class Expectation:
-    """The E-step under one mixture, for one block of rows after the other.
+    """The E-step under one mixture, for one block of rows after the other, on any threads.
 
     Args:
         mixture: :class:`Mixture`.
@@ -115,6 +116,10 @@ class Expectation:
             error = rounding(mixture.means.shape[1], torch.float64) * 3 * energy
             self.cancels = error > CANCELLATION  # (K,)
             self.any_cancels = bool(self.cancels.any())
+
+    def __reduce__(self):
+        # What follows from the mixture is computed again where it arrives.
+        return Expectation, (self.mixture, self.constant.device)
 
     def log_joint(self, rows):
         """log w_k N(x; k) of float64 rows (b, d): float64 (b, K)."""
@@ -234,6 +239,22 @@ class Expectation:
 
 def _mixture_of(*arrays):
     return Mixture(*(torch.from_numpy(array) for array in arrays))
+
+
+def expected_statistics(mixture, device):
+    """The E-step under a mixture as a function of blocks of rows on a device."""
+    return Expectation(mixture, device).statistics
+
+
+def nearest_statistics(seeds, k, device):
+    """Sums over the rows nearest to each of k seeds, as a function of blocks of rows."""
+    return partial(_statistics_of_nearest, seeds, k, device)
+
+
+def _statistics_of_nearest(seeds, k, device, blocks):
+    seeds = torch.from_numpy(seeds).to(device)
+    nearest = ((rows, torch.cdist(rows, seeds).argmin(dim=1)) for rows in blocks)
+    return sum_statistics(one_hot_statistics(rows, at, k) for rows, at in nearest)
 
 
 def one_hot_statistics(rows, components, n_components):

@@ -19,9 +19,9 @@ from mistakes_lib.density.gmm.candidates import with_squares
 from mistakes_lib.density.gmm.em import (
     Expectation,
     Mixture,
+    expected_statistics,
     maximise,
-    one_hot_statistics,
-    sum_statistics,
+    nearest_statistics,
 )
 from mistakes_lib.density.gmm.products import Affine
 from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, as_plain_rows, come_in_blocks
@@ -35,6 +35,16 @@ STARTS = ("k-means++", "kmeans", "random_from_data")
 BLOCK_BYTES = 16 * 2**20  # of float64 at a time: more would be mapped anew by malloc each time
 CPU_ROWS = 1024  # at a time on a CPU: they stay in its cache
 SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so many random rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """What EM reached from one start."""
+
+    mixture: Mixture
+    bounds: list
+    change: float
+    converged: bool
 
 
 class DiagonalGMM(Density):
@@ -56,7 +66,8 @@ class DiagonalGMM(Density):
         n_init: number of starts; the best by log-likelihood is kept.
         weights_init, means_init, precisions_init: a start of your own, shapes (K,), (K, d), (K, d);
             replaces that part of ``init_params``.
-        batch_size: rows at a time; by default at most 1024 on a CPU, so that they stay in its cache.
+        batch_size: rows at a time; by default at most 1024 on a CPU, so that they stay in its
+            cache.
         device: "auto", "cpu", "cuda", …
         random_state: seed of the start and of :meth:`sample`.
         verbose: 1 shows a progress bar over the iterations.
@@ -310,7 +321,7 @@ class DiagonalGMM(Density):
     def _start_from_data(self, rows, random_state):
         """Put each row wholly into the component of the nearest seed and take the moments."""
         k, seeds = self.n_components, self._seeds(rows, random_state)  # seeds (K, d)
-        whole = rows.sum(partial(_nearest_statistics, seeds.cpu().numpy(), k))
+        whole = rows.sum(partial(nearest_statistics, seeds.cpu().numpy(), k))
         # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
         mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
         spread = mean_of_squares.expand(k, -1)
@@ -339,7 +350,7 @@ class DiagonalGMM(Density):
         iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
                           disable=not self.verbose)  # fmt: skip
         for _ in iterations:
-            whole = rows.sum(partial(_expected_statistics, mixture))
+            whole = rows.sum(partial(expected_statistics, mixture))
             mixture = maximise(whole, mixture, self.reg_covar)
             bound = float(whole.log_likelihood) / whole.n
             change = bound - bounds[-1] if bounds else math.inf
@@ -381,8 +392,7 @@ class DiagonalGMM(Density):
         mixture, centre = self._mixture(device)
         step = Expectation(mixture)
         rows = ArrayRows(X, self._block_rows(X.shape[1], device), device, centre)
-        work = partial(of, step)
-        results = in_order(lambda part: work(part).cpu(), rows.parts(), device)
+        results = in_order(lambda part: of(step, part).cpu(), rows.parts(), device)
         return torch.cat(list(results)).numpy()
 
     def _n_parameters(self):
@@ -390,35 +400,9 @@ class DiagonalGMM(Density):
         return self.means_.size + self.covariances_.size + self.weights_.size - 1
 
 
-def _expected_statistics(mixture, device):
-    """The E-step under a mixture as a function of blocks of rows on a device."""
-    return Expectation(mixture, device).statistics
-
-
 def _of_log_joint(function, step, blocks):
     """A function of the log-joint (b, K) along the components, of all blocks."""
     return torch.cat([function(step.log_joint(rows), dim=1) for rows in blocks])
-
-
-def _nearest_statistics(seeds, k, device):
-    """Sums over the rows nearest to each of k seeds, as a function of blocks of rows."""
-    seeds = torch.from_numpy(seeds).to(device)
-
-    def statistics_of(blocks):
-        nearest = ((rows, torch.cdist(rows, seeds).argmin(dim=1)) for rows in blocks)
-        return sum_statistics(one_hot_statistics(rows, at, k) for rows, at in nearest)
-
-    return statistics_of
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What EM reached from one start."""
-
-    mixture: Mixture
-    bounds: list
-    change: float
-    converged: bool
 
 
 def _given(values, name, shape):
