@@ -3,6 +3,7 @@
 import inspect
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from mistakes_lib.classifiers.densenet import densenet_bc
 from mistakes_lib.classifiers.wide_resnet import wide_resnet
@@ -52,7 +53,7 @@ def check_architecture(architecture):
             ``std``, which come from the data.
 
     Raises:
-        SettingsError: an unknown name or argument, or a value that the network cannot have.
+        ValueError: an unknown name or argument, or a value that the network cannot have.
 
     Example:
         >>> check_architecture({"name": "wide_resnet", "depht": 10})
@@ -65,14 +66,23 @@ def check_architecture(architecture):
     if "name" not in arguments:
         raise SettingsError([((), "lacks name")])
     name = arguments.pop("name")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         end = did_you_mean(name, ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}"
         raise SettingsError([(("name",), f"must be a known network, got {name!r}{end}")])
     given = [each for each in FROM_THE_DATA if each in arguments]
     if given:
         raise SettingsError([((given[0],), "comes from the data: leave it out")])
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutDraws():
         ARCHITECTURES[name](2, **arguments)
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """No random values for tensors without memory: torch would load its compiler for them."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def arguments_of(architecture):

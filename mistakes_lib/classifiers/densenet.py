@@ -89,7 +89,7 @@ def densenet_bc(
         FeatureClassifier; for L = 100, k = 12, θ = 0.5 it has 342 features.
 
     Raises:
-        SettingsError: a value outside the ranges above; a ValueError that names the argument.
+        ValueError: an unknown argument, or a value of a wrong type or outside the ranges above.
 
     Example:
         >>> densenet_bc(10, depth=10, growth_rate=4).num_features

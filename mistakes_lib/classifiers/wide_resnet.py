@@ -62,7 +62,7 @@ def wide_resnet(
         FeatureClassifier with 64 · widen_factor features: 640 for WRN-28-10.
 
     Raises:
-        SettingsError: a value outside the ranges above; a ValueError that names the argument.
+        ValueError: an unknown argument, or a value of a wrong type or outside the ranges above.
 
     Example:
         >>> wide_resnet(10, depth=10, widen_factor=1).num_features

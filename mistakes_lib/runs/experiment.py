@@ -56,7 +56,7 @@ class Experiment:
         classifier: name of the run's folder, such as "densenet_bc_40_12".
         architecture: arguments of :func:`~mistakes_lib.classifiers.build_classifier` without
             ``num_classes``, ``mean`` and ``std``, which come from the data.
-        recipe: :class:`~mistakes_lib.training.supervised.Recipe`.
+        recipe: :class:`~mistakes_lib.training.recipe.Recipe`.
         then: further recipes, each of which goes on from the weights that the one before ended
             with, and draws from the next seed.
         labels_per_class: train with so many labels of each class; None trains with all labels.
@@ -77,8 +77,8 @@ class Experiment:
         adaptive: :class:`~mistakes_lib.runs.kinds.AdaptiveAttack`, or None.
 
     Raises:
-        SettingsError: a value of a wrong type or outside its range, an unknown name, a network
-            that cannot be built; a ValueError that says each in a line with the field's path.
+        ValueError: a value of a wrong type or outside its range, an unknown name, a network that
+            cannot be built; each is said in a line of its own, with the field's path.
 
     Example:
         >>> network = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}

@@ -95,7 +95,7 @@ class AdaptiveAttack:
         iterations: gradient steps.
 
     Raises:
-        SettingsError: a value of a wrong type or outside its range, or an unknown name.
+        ValueError: a value of a wrong type or outside its range, or an unknown name.
 
     Example:
         >>> AdaptiveAttack(weights=[0, 1]).weights

@@ -113,7 +113,7 @@ class Run:
 
     @property
     def family(self):
-        """The paper's kind of classifier: "densenet_bc", "wide_resnet" or "semi_supervised".
+        """The paper's kind of classifier, "densenet_bc", "wide_resnet" or "semi_supervised".
 
         A network trained supervised on few labels, the twin of a semi-supervised one, is of the
         kind "few_labels".

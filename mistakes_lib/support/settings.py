@@ -42,6 +42,7 @@ WHAT = {  # pydantic's name of a problem → what was expected
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "string_type": "a text",
+    "invalid_key": "a text",
     "dict_type": "a mapping",
     "dataclass_type": "a mapping",
     "tuple_type": "a list",
@@ -197,7 +198,9 @@ def arguments(owner, kinds):
         mistakes_lib.support.settings.SettingsError: vae.hidden must be at least 1, got -3
     """
     body = {"__annotations__": dict(kinds), "__module__": __name__, **dict.fromkeys(kinds)}
-    return settings(owner)(type("Arguments", (), body))
+    checked = settings(owner)(type("Arguments", (), body))
+    checked.__doc__ = None  # the class that it checks explains its arguments
+    return checked
 
 
 def checked_arguments(**kinds):

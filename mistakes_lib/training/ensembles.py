@@ -35,8 +35,8 @@ class TemporalEnsembling:
     A training with fewer epochs than both ramps together shortens both in proportion.
 
     Raises:
-        SettingsError: a value of a wrong type or outside its range, or an unknown name; a
-            ValueError that says each in a line, the field named.
+        ValueError: a value of a wrong type or outside its range, or an unknown name; each is said
+            in a line of its own, the field named.
 
     Example:
         >>> TemporalEnsembling(max_weight=30, ramp_up=10).ramps(100)

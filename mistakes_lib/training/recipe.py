@@ -48,8 +48,8 @@ class Recipe:
         compile: let ``torch.compile`` fuse the network; pays from some minutes of training on.
 
     Raises:
-        SettingsError: a value of a wrong type or outside its range, or an unknown name; a
-            ValueError that says each in a line, the field named.
+        ValueError: a value of a wrong type or outside its range, or an unknown name; each is said
+            in a line of its own, the field named.
 
     Example:
         >>> Recipe(epochs=30, schedule="one_cycle").settings()["schedule"]

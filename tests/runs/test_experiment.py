@@ -1,6 +1,8 @@
 """A parameters file is understood whole, or refused before anything starts."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -315,6 +317,10 @@ def network(**values):
             "did you mean 'densenet_bc'?",
         ),
         (
+            network(name=3),
+            "architecture.name must be a known network, got 3; known: densenet_bc, wide_resnet",
+        ),
+        (
             network(depth=41),
             "architecture.depth must be 6 n + 4 with n ≥ 1 (10, 16, …, 28, 40, 100), got 41",
         ),
@@ -438,6 +444,13 @@ def test_the_network_is_built_without_memory_for_its_weights(monkeypatch):
     """WRN-100-1000 would take terabytes; on the device "meta" it takes none."""
     wide = {"name": "wide_resnet", "depth": 100, "widen_factor": 1000}
     assert Experiment("digits", "wide", wide).architecture == wide
+
+
+def test_checking_does_not_load_torchs_compiler():
+    """Which takes longer than all other imports, and which only a training may need."""
+    check = "import sys; from mistakes_lib.runs.experiment import load_experiment as load"
+    check += "; load('quick'); load('paper'); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 def test_without_ensembling_few_labels_are_all_that_is_trained_on(write):
