@@ -38,7 +38,7 @@ SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so 
 
 
 @dataclass(frozen=True)
-class Run:
+class Attempt:
     """What EM reached from one start."""
 
     mixture: Mixture
