@@ -408,7 +408,7 @@ Markdown(
 
 # %%
 names = [f"GMM-{n_components}", "Calibrated"]
-likelihood, trust = (scorers[name].score(test) for name in names)
+likelihood, trust = (scorers[name].score_samples(test) for name in names)
 deciles = auroc_within(likelihood, test.correct, trust)
 readable(deciles, confidence=confidence).round(2)
 
@@ -435,7 +435,7 @@ readable(pd.concat([by_class.head(3), by_class.tail(3)]), confidence=confidence)
 
 # %%
 both = [scorers[name] for name in names]
-added = both[0].score(validation)
+added = both[0].score_samples(validation)
 gained = likelihood_ratio_test(both[1].log_odds(validation), added, validation.correct)
 print(f"likelihood ratio {gained.statistic:.1f}, p = {gained.p_value:.2g}")
 combined = Combined(both).fit(validation)
