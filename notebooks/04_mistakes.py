@@ -222,7 +222,7 @@ pairs_of_fits = score_pairs(dict(enumerate(fits)), test[test.correct], test[~tes
 stacked = np.stack([np.concatenate(pair) for pair in pairs_of_fits.values()])  # (fits, n)
 suspect = np.arange(len(test)) >= test.correct.sum()  # first the correct predictions
 spread = spread_of_auroc(stacked, suspect, confidence=confidence, random_state=seed)
-print(f"mean AUROC of {len(fits)} fits {spread.mean:.4f}, ", end="")
+print(f"mean AUROC over the fits ({len(fits)}): {spread.mean:.4f}, ", end="")
 print(f"interval {spread.interval[0]:.4f} to {spread.interval[1]:.4f}. {spread.sentence}")
 spread.sources.round(4)
 

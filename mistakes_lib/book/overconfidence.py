@@ -69,7 +69,7 @@ def overconfidence_sentence(table):
         Over 4 networks the gap rises with the temperature (Spearman's ρ = +1.00, p = 0).
     """
     if len(table) < 3 or table["temperature"].nunique() < 2 or table[GAP].nunique() < 2:
-        return f"{len(table)} networks are too few, or too much alike, to tell."
+        return f"The networks ({len(table)}) are too few, or too much alike, to tell."
     rho, p_value = spearmanr(table["temperature"], table[GAP])
     way = "rises" if rho > 0 else "falls"
     sure = "" if p_value < 0.05 else ", which chance explains as well"

@@ -305,6 +305,7 @@ def test_claims_counts_and_lists_the_verdicts(tmp_path):
         "1 not reproduced",
         "  two: It is small.",
         "    p = 0.05",
+        "0 undecided",
         "1 not testable here",
         "  three: It is new.",
         "    missing: news",
