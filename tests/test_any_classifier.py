@@ -81,7 +81,7 @@ def test_scikit_learns_network_and_trees_are_watched(names):
     assert isinstance(batch, FeatureSet) and batch.accuracy > 0.9
     assert names["flagged"].mean() > 0.9, "noise is no digit"
     assert names["mlp_detector"].flag(batch)[batch.correct].mean() < 0.12
-    assert names["tree_flags"].mean() > 0.9
+    assert names["tree_flags"].mean() > 0.8
 
 
 def test_texts_are_reported_on(names):

@@ -42,6 +42,8 @@ class DaskRows:
         self.d, self.block_rows = X.shape[1], block_rows_of(X.shape[1])
         self.chunks = self.X.to_delayed().ravel()
         measured = dask.compute(*(dask.delayed(_measure)(chunk) for chunk in self.chunks))
+        # A filter may have emptied some.
+        self.chunks = [c for c, (n, _) in zip(self.chunks, measured, strict=True) if n]
         self.n = sum(n for n, _ in measured)
         self.centre = sum(total for _, total in measured) / self.n
 
