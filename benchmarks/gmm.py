@@ -5,8 +5,8 @@
 All start from the same mixture and take the same number of EM iterations, in turns; each iteration
 is timed by itself, from the end of one M-step to the end of the next. scikit-learn computes in
 float64, the others in their own float32. Three kinds of features (see benchmarks/kinds.py) are
-measured: tanh and ReLU features of published runs, and synthetic ones. torchgmm and pomegranate are
-compared where they can be imported, on fewer rows (ours on the same ones), since they are slow.
+measured: tanh and ReLU features of published runs, and synthetic ones. torchgmm and pomegranate
+are compared where they can be imported, on fewer rows (ours on the same ones), since they are slow.
 Writes its tables to benchmarks/results.md.
 """
 

@@ -53,10 +53,10 @@ class Mahalanobis(Scorer):
 
     def _fit(self, features, labels):
         check_positive(self.rcond, "rcond")
-        features = features.astype(np.float64)  # (n, d)
         self.classes_, members = np.unique(labels, return_inverse=True)
-        self.means_ = np.stack([features[labels == c].mean(axis=0) for c in self.classes_])
-        self.whitening_ = _whitening(features - self.means_[members], features, self.rcond)
+        means = (features[labels == c].mean(axis=0, dtype=np.float64) for c in self.classes_)
+        self.means_ = np.stack(list(means))
+        self.whitening_ = _whitening(features, self.means_, members, self.rcond)
 
     def _score(self, features):
         self._check_fitted("whitening_")
@@ -97,7 +97,6 @@ class RelativeMahalanobis(Mahalanobis):
 
     def _fit(self, features, labels):
         super()._fit(features, labels)
-        features = features.astype(np.float64)  # (n, d)
         self.background_mean_ = features.mean(axis=0)
         centred = features - self.background_mean_
         self.background_whitening_ = _whitening(centred, features, self.rcond)
@@ -168,10 +167,18 @@ class NearestNeighbors(Scorer):
         return -distances[:, -1]
 
 
-def _whitening(centred, features, rcond):
-    """W (d, r) with W Wᵀ the pseudo-inverse of the covariance of ``centred`` (n, d)."""
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
-    if variances[-1] <= (np.finfo(np.float32).eps * np.abs(features).max()) ** 2:
+def _whitening(features, means, members, rcond):
+    """W (d, r) with W Wᵀ the pseudo-inverse of the covariance of features (n, d) about means.
+
+    ``members`` (n,) are the numbers of the rows' means (k, d). Only a block of rows is ever copied.
+    """
+    covariance = np.zeros((features.shape[1], features.shape[1]))
+    for start in range(0, len(features), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        centred = features[block] - means[members[block]]  # float64
+        covariance += centred.T @ centred
+    variances, directions = np.linalg.eigh(covariance / len(features))  # ascending
+    if variances[-1] <= (np.finfo(np.float32).eps * max(features.max(), -features.min())) ** 2:
         raise ValueError(
             "the features do not vary within any class, so they have no covariance: "
             "fit on more inputs of each class"

@@ -10,6 +10,7 @@ from mistakes_lib.scores.base import Scorer
 
 __all__ = ["ViM"]
 
+BLOCK_ROWS = 1024  # scored at a time, so that memory does not grow with the inputs
 UNEXPLAINED = 0.01  # share of the logits' variance that an affine map may leave unexplained
 
 
@@ -89,7 +90,9 @@ class ViM(Scorer):
 
     def _score(self, features, logits):
         self._check_fitted("alpha_")
-        residual = np.linalg.norm((features - self.origin_) @ self.residual_, axis=1)  # (n,)
+        blocks = np.array_split(features, max(1, len(features) // BLOCK_ROWS))
+        lengths = [np.linalg.norm((b - self.origin_) @ self.residual_, axis=1) for b in blocks]
+        residual = np.concatenate(lengths)  # (n,)
         return logsumexp(logits.astype(np.float64), axis=1) - self.alpha_ * residual
 
 

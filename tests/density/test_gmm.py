@@ -240,7 +240,8 @@ def test_scale_offset_duplicates_dead_features_and_k_up_to_n(k, scale, offset, d
     assert ours.lower_bound_ == pytest.approx(reference.lower_bound_, rel=1e-7)
     np.testing.assert_allclose(ours.weights_, reference.weights_, rtol=1e-5, atol=1e-8)
     means = ours.means_ - offset * scale
-    np.testing.assert_allclose(means, reference.means_, rtol=1e-5, atol=1e-6 * scale)
+    kept = reference.weights_ * len(rows) > 1e-6  # scikit-learn moves one without rows to 0
+    np.testing.assert_allclose(means[kept], reference.means_[kept], rtol=1e-5, atol=1e-6 * scale)
 
 
 def test_the_number_of_threads_changes_no_bit():

@@ -66,8 +66,7 @@ class DiagonalGMM(Density):
         n_init: number of starts; the best by log-likelihood is kept.
         weights_init, means_init, precisions_init: a start of your own, shapes (K,), (K, d), (K, d);
             replaces that part of ``init_params``.
-        batch_size: rows at a time; by default at most 1024 on a CPU, so that they stay in its
-            cache.
+        batch_size: rows at a time; by default at most 1024 on a CPU (they stay in its cache).
         device: "auto", "cpu", "cuda", …
         random_state: seed of the start and of :meth:`sample`.
         verbose: 1 shows a progress bar over the iterations.
