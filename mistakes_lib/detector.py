@@ -98,7 +98,7 @@ def fit_detector(
     Args:
         train: FeatureSet of the training split, for scorers that are fitted on it.
         validation: FeatureSet of the validation split, with labels.
-        method: key of :data:`mistakes_lib.scores.registry.METHODS`, such as "mahalanobis"; by
+        method: key of ``METHODS`` of ``mistakes_lib.scores.registry``, such as "mahalanobis"; by
             default the log-likelihood under a mixture of 100 Gaussians (of a tenth as many as
             there are rows, if that is less).
         scorer: instead of a method: an unfitted :class:`~mistakes_lib.scores.Scorer` of yours.

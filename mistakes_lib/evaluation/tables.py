@@ -31,7 +31,7 @@ def usual_scorers(density, num_classes):
         num_classes: number of classes c.
 
     Returns:
-        dict of name → scorer, those of :data:`mistakes_lib.scores.registry.METHODS`; the paper's
+        dict of name → scorer, those of ``METHODS`` of ``mistakes_lib.scores.registry``; the paper's
         own, a :class:`~mistakes_lib.scores.LogLikelihood`, comes first.
 
     Example:
