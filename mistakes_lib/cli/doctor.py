@@ -44,7 +44,7 @@ def examine(*, data=None, runs=None):
 
     Args:
         data: folder of images; see :func:`~mistakes_lib.data.named.data_root`.
-        runs: folder of runs; see :func:`~mistakes_lib.support.locations.runs_root`.
+        runs: folder of runs; by default $MISTAKES_RUNS, else ``runs`` in the working directory.
 
     Returns:
         list of :class:`Check`.

@@ -50,7 +50,7 @@ def make_run(experiment, *, root=None, data=None, device="auto", progress=True):
 
     Args:
         experiment: :class:`~mistakes_lib.runs.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.support.locations.runs_root`.
+        root: folder of runs; by default $MISTAKES_RUNS, else ``runs`` in the working directory.
         data: folder of images; see :func:`~mistakes_lib.data.named.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
@@ -89,7 +89,7 @@ def train_run(experiment, *, root=None, data=None, device="auto", progress=True,
 
     Args:
         experiment: :class:`~mistakes_lib.runs.experiment.Experiment`.
-        root: folder of runs; see :func:`~mistakes_lib.support.locations.runs_root`.
+        root: folder of runs; by default $MISTAKES_RUNS, else ``runs`` in the working directory.
         data: folder of images; see :func:`~mistakes_lib.data.named.data_root`.
         device: "auto", "cpu", "cuda", …
         progress: print stages and show progress bars.
