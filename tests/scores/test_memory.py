@@ -14,8 +14,8 @@ def batch():
     """30,000 × 64: 7.7 MB of float32, 15 MB of float64; a block of 1024 has 0.5 MB."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(30_000, 64)).astype(np.float32)
-    logits = features @ rng.normal(size=(64, 2)).astype(np.float32)
-    return FeatureSet(features, logits, np.arange(30_000) % 50)
+    logits = features @ rng.normal(size=(64, 10)).astype(np.float32)
+    return FeatureSet(features, logits, np.arange(30_000) % 10)
 
 
 def peak(action):
