@@ -60,7 +60,7 @@ class Mahalanobis(Scorer):
 
     def _score(self, features):
         self._check_fitted("whitening_")
-        return -_squared_distances(features, self.means_, self.whitening_).min(axis=1)
+        return -_squared_distances(features, self.means_, self.whitening_)
 
 
 class RelativeMahalanobis(Mahalanobis):
@@ -97,16 +97,16 @@ class RelativeMahalanobis(Mahalanobis):
 
     def _fit(self, features, labels):
         super()._fit(features, labels)
-        self.background_mean_ = features.mean(axis=0)
-        centred = features - self.background_mean_
-        self.background_whitening_ = _whitening(centred, features, self.rcond)
+        self.background_mean_ = features.mean(axis=0, dtype=np.float64)
+        only, mean = np.zeros(len(features), dtype=np.int64), self.background_mean_[None]
+        self.background_whitening_ = _whitening(features, mean, only, self.rcond)
 
     def _score(self, features):
         nearest_class = super()._score(features)
         background = _squared_distances(
             features, self.background_mean_[None], self.background_whitening_
         )
-        return nearest_class + background[:, 0]
+        return nearest_class + background
 
 
 class NearestNeighbors(Scorer):
@@ -188,12 +188,12 @@ def _whitening(features, means, members, rcond):
 
 
 def _squared_distances(features, means, whitening):
-    """Squared Mahalanobis distances of (n, d) to (k, d), float64 (n, k)."""
+    """Squared Mahalanobis distances of (n, d) to the nearest of (k, d), float64 (n,)."""
     # In whitened coordinates the distance is Euclidean: one matrix product, in blocks that stay in
     # the processor's cache. Shifting both sides first keeps the squares small.
     origin = means.mean(axis=0)
     centres = (means - origin) @ whitening  # (k, r)
     blocks = np.array_split(features, max(1, len(features) // BLOCK_ROWS))
-    return np.concatenate(
-        [euclidean_distances((b - origin) @ whitening, centres, squared=True) for b in blocks]
-    )
+    whitened = ((block - origin) @ whitening for block in blocks)
+    distances = (euclidean_distances(block, centres, squared=True) for block in whitened)
+    return np.concatenate([block.min(axis=1) for block in distances])
