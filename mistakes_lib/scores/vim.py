@@ -90,10 +90,13 @@ class ViM(Scorer):
 
     def _score(self, features, logits):
         self._check_fitted("alpha_")
-        blocks = np.array_split(features, max(1, len(features) // BLOCK_ROWS))
-        lengths = [np.linalg.norm((b - self.origin_) @ self.residual_, axis=1) for b in blocks]
-        residual = np.concatenate(lengths)  # (n,)
-        return logsumexp(logits.astype(np.float64), axis=1) - self.alpha_ * residual
+        scores = []
+        for start in range(0, len(features), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            outside = (features[block] - self.origin_) @ self.residual_
+            energy = logsumexp(logits[block].astype(np.float64), axis=1)
+            scores.append(energy - self.alpha_ * np.linalg.norm(outside, axis=1))
+        return np.concatenate(scores)
 
 
 def _usual_dim(d):
