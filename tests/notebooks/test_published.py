@@ -13,7 +13,13 @@ import nbformat
 import pytest
 
 import mistakes_lib
-from book.building.ledger import FRONT_PAGE, front_page_picture, ledger
+from book.building.ledger import (
+    FRONT_PAGE,
+    FRONT_PAGE_TEXT,
+    front_page_picture,
+    front_page_text,
+    ledger,
+)
 from book.building.places import CHAPTERS, ROOT
 from book.building.publishing import pages
 from book.building.reference import COMMAND_LINE, command_line_page
@@ -78,6 +84,12 @@ def test_chapter_holds_nothing_of_the_machine_or_the_day(source):
 
 def test_front_page_shows_the_figure_of_its_chapter():
     assert FRONT_PAGE.read_bytes() == front_page_picture(), (
+        "run `make book` and commit book/_static"
+    )
+
+
+def test_front_page_says_what_its_chapter_concludes():
+    assert FRONT_PAGE_TEXT.read_text(encoding="utf-8") == front_page_text(), (
         "run `make book` and commit book/_static"
     )
 
