@@ -216,6 +216,7 @@ class Watched:
         device: "auto", "cpu", "cuda", …
 
     Example:
+        >>> import torch
         >>> from mistakes_lib.scores import Energy
         >>> classifier = FeatureClassifier(torch.nn.Flatten(), torch.nn.Linear(3, 2))
         >>> images = np.random.default_rng(0).uniform(size=(60, 3, 1, 1))

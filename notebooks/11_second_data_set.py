@@ -35,10 +35,11 @@ n_components = 100  # Gaussians in the mixture for mistakes and purification
 n_components_large = 1000  # Gaussians in the mixture for attacks and strange images
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
-tuning_images = 2000  # validation images on which purification's settings are compared
-steps = 100  # of gradient descent
-safe_shares = [1.0, 0.1]  # learning rates to compare, as shares of the safe one
-strengths = [0.0, 0.1, 1.0, 10.0, 100.0]  # values of ν to compare
+tuning_images = 500  # validation images on which purification's settings are compared
+steps = 50  # of gradient descent
+monotone_steps = 20  # of the step without a learning rate
+safe_shares = [1.0]  # learning rates to compare, as shares of the safe one
+strengths = [0.0, 1.0, 100.0]  # values of ν to compare
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import pandas as pd

@@ -166,7 +166,7 @@ def test_a_service_gets_its_answer_row_by_row(fitted):
     folder, _ = fitted
     command = [sys.executable, "-m", "mistakes_lib", "score", "-", "--format", "jsonl",
                "--detector", str(folder / "detector.safetensors")]  # fmt: skip
-    expected = Detector.load(folder / "detector.safetensors").score(TEST)
+    expected = Detector.load(folder / "detector.safetensors").score_samples(TEST)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as own:
         for row in range(3):
             features, logits = TEST.features[row].tolist(), TEST.logits[row].tolist()

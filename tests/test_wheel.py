@@ -22,8 +22,8 @@ def elsewhere(tmp_path_factory):
     The wheel is built from a copy of what git knows, so that nothing is written into the clone.
     """
     source, site, folder = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
-    kept = ("mistakes_lib", "notebooks", "book/claims.yml", "book/results", "book/sweeps")
-    kept += ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+    kept = ("mistakes_lib", "notebooks", "book/claims.yml", "book/results", "book/evidence")
+    kept += ("book/sweeps", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *kept],
         cwd=ROOT,

@@ -56,7 +56,10 @@ def _values(given):
         name, separator, value = text.partition("=")
         if not (name and separator):
             raise ValueError(f"-p {text}: must be NAME=VALUE, such as n_components=500")
-        values[name] = read_value(value)
+        try:
+            values[name] = read_value(value)
+        except ValueError as error:
+            raise ValueError(f"-p {text}: {error}") from None
     return values
 
 

@@ -147,6 +147,7 @@ def common_size(paths):
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Image.new("L", (4, 3)).save(Path(folder, "a.png"))
         ...     common_size([Path(folder, "a.png")])

@@ -96,7 +96,7 @@ def test_the_parameters_are_listed(notebook):
         (["-p", "n_components", "--out", "out.ipynb"], "must be NAME=VALUE"),
         (
             ["-p", "n_components=[1", "--out", "out.ipynb"],
-            "n_components=[1: no value that YAML can read",
+            "-p n_components=[1: '[1': no value that YAML can read",
         ),
         (["--out", "chapter.ipynb"], "is the chapter itself"),
         (["-p", "n_components=0", "--out", "out.ipynb"], "ZeroDivisionError: division by zero"),

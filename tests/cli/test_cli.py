@@ -217,10 +217,18 @@ def changed(**values):
     ("contents", "options", "message"),
     [
         (changed(mixture=[2]), [], "did you mean 'mixtures'?"),
-        (changed(ood={"photos": 3}), [], "unknown data set 'photos'"),
-        (changed(architecture={"name": "resnet"}), [], "unknown classifier 'resnet'"),
+        (changed(ood={"photos": 3}), [], "experiment.ood.photos must be a data set, got 'photos'"),
+        (
+            changed(architecture={"name": "resnet"}),
+            [],
+            "experiment.architecture.name must be a known network, got 'resnet'",
+        ),
         (changed(architecture={"name": "densenet_bc", "deep": 1}), [], "deep"),
-        (PARAMETERS | {"data_set": "cifar9"}, [], "unknown data set 'cifar9'"),
+        (
+            PARAMETERS | {"data_set": "cifar9"},
+            [],
+            "experiment.data_set must be a data set, got 'cifar9'",
+        ),
         (PARAMETERS | {"data_set": "imagefolder:nowhere"}, [], "no folder nowhere"),
         (PARAMETERS | {"data_set": "tiny_imagenet_100"}, ["--data", "nowhere"], "MISTAKES_DATA"),
         ({"seed": 1}, [], "no section 'experiment'"),

@@ -35,4 +35,4 @@ def test_fitting_and_scoring_never_copy_all_rows(scorer, batch):
 
 def test_vim_scores_in_blocks(batch):
     scorer = ViM().fit(batch)
-    assert peak(lambda: scorer.score(batch)) < batch.features.nbytes / 2
+    assert peak(lambda: scorer.score_samples(batch)) < batch.features.nbytes / 2

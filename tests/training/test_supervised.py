@@ -552,7 +552,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         (np.zeros((2, 3, 8, 8), np.uint8), [0, 10], r"labels\[1\] is 10, outside 0…9"),
         (np.zeros((2, 3, 8, 8), np.uint8), [-1, 0], r"labels\[0\] is -1"),
         (np.zeros((2, 3, 8, 8), np.uint8), [0, 0.5], "whole numbers"),
-        (np.zeros((2, 3, 8, 8), np.uint8), [[0], [1]], "labels must be one-dimensional"),
+        (np.zeros((2, 3, 8, 8), np.uint8), [[0, 1], [1, 0]], "labels are one-hot"),
     ],
 )
 def test_bad_images_and_labels_get_one_clear_error(images, labels, complaint):
