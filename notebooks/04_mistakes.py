@@ -162,7 +162,7 @@ mark_class_agnostic(shown, scorers, others=["PixelCNN"]).round(2)
 # {term}`AUPR` has the failures as positive class; {term}`FPR95` is the share of correct predictions
 # that must be rejected to catch 95 % of the mistakes.
 
-# %% tags=["hide-input", "front-page"] mystnb={"image": {"alt": "AUROC of each method for test mistakes, with confidence intervals"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of each method for test mistakes, with confidence intervals"}}
 figure, ax = plotting.new_figure(width=6.5, height=3.6)
 plotting.bars_with_intervals(ax, table)
 _ = ax.set_xlim(0.4, 1)

@@ -37,18 +37,18 @@ def adaptive_bim(
     narrow peaks needs many small steps.
 
     Args:
-        classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
+        classifier, images, labels, eps, batch_size, device, progress: see ``fgsm``.
         density: a fitted density of the classifier's features with ``log_prob``, such as
             :class:`~mistakes_lib.density.DiagonalGMM`.
         weight: w ≥ 0, nats of loss that one nat per dimension of log-likelihood is worth; 0 is
-            :func:`bim`.
-        step, iterations: see :func:`bim`.
+            ``bim``.
+        step, iterations: see ``bim``.
 
     Returns:
-        float32 (n, 3, h, w), see :func:`fgsm`.
+        float32 (n, 3, h, w), see ``fgsm``.
 
     Raises:
-        ValueError: as :func:`bim`; or ``weight`` is negative.
+        ValueError: as ``bim``; or ``weight`` is negative.
         TypeError: ``density`` has no differentiable ``log_prob``.
 
     Example:
@@ -114,19 +114,19 @@ def hinge_attack(
     judged on. What it finds is what *this attack* finds, no bound on what others could.
 
     Args:
-        classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
+        classifier, images, labels, eps, batch_size, device, progress: see ``fgsm``.
         density: as for :func:`adaptive_bim`.
         threshold: T in nats: the detector flags features with a log-likelihood below.
         weight: w ≥ 0, units of logit that one nat per dimension is worth. Between two classes
             features are unlikely: a large w holds an image in its own class.
         margin: κ ≥ 0, by how much the wrong class is to win.
-        step, iterations: see :func:`bim`.
+        step, iterations: see ``bim``.
 
     Returns:
-        float32 (n, 3, h, w), see :func:`fgsm`.
+        float32 (n, 3, h, w), see ``fgsm``.
 
     Raises:
-        ValueError: as :func:`bim`; or ``weight`` or ``margin`` is negative, or ``threshold`` is not
+        ValueError: as ``bim``; or ``weight`` or ``margin`` is negative, or ``threshold`` is not
             finite.
         TypeError: ``density`` has no differentiable ``log_prob``.
 
@@ -194,15 +194,15 @@ def feature_match(
     asks the detector.
 
     Args:
-        classifier, images, labels, eps, batch_size, device, progress: see :func:`fgsm`.
+        classifier, images, labels, eps, batch_size, device, progress: see ``fgsm``.
         targets: features t to be matched, (n, d), such as :func:`targets_elsewhere` chooses.
-        step, iterations: see :func:`bim`.
+        step, iterations: see ``bim``.
 
     Returns:
-        float32 (n, 3, h, w), see :func:`fgsm`.
+        float32 (n, 3, h, w), see ``fgsm``.
 
     Raises:
-        ValueError: as :func:`bim`; or ``targets`` has another number of rows than the images.
+        ValueError: as ``bim``; or ``targets`` has another number of rows than the images.
 
     Source: Sabour et al., *Adversarial Manipulation of Deep Representations*, 2016,
     https://arxiv.org/abs/1511.05122

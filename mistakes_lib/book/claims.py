@@ -77,7 +77,7 @@ class Claim:
         families: kinds of classifiers that the claim is about, such as "densenet_bc wide_resnet";
             empty: all.
         conditions: what the paper's conditions must be compared in, names of
-            :data:`~mistakes_lib.book.nearness.CONDITIONS`.
+            ``mistakes_lib.book.nearness.CONDITIONS``.
     """
 
     id: str

@@ -296,7 +296,7 @@ def purification_path_lines(axes, path, *, split="test"):
 
     Args:
         axes: two Axes, left for the bits gained, right for the predictions that change.
-        path: DataFrame that :func:`~mistakes_lib.purification.purification_path` returned.
+        path: DataFrame that :func:`~mistakes_lib.purification.effect.purification_path` returned.
         split: which of its splits to draw.
 
     Returns:
@@ -322,7 +322,7 @@ def shares_heatmap(ax, table, *, label="share flagged"):
 
     Args:
         ax: Axes to draw on.
-        table: DataFrame that :func:`~mistakes_lib.evaluation.shares_caught` returned.
+        table: DataFrame that :func:`~mistakes_lib.evaluation.one_detector.shares_caught` returned.
         label: of the colour bar.
 
     Returns:
@@ -348,7 +348,8 @@ def subspace_dots(ax, table, failure):
 
     Args:
         ax: Axes to draw on.
-        table: DataFrame that :func:`~mistakes_lib.evaluation.information_by_subspace` returned.
+        table: DataFrame that
+            :func:`~mistakes_lib.evaluation.subspaces.information_by_subspace` returned.
         failure: which failure of it to draw.
 
     Returns:

@@ -72,7 +72,7 @@ class FeatureClassifier(nn.Module):
 
     @property
     def channels(self):
-        """Number of channels that mean and std have: 3, or 1 for grey images."""
+        """How many channels mean and std have, 3 or (for grey images) 1."""
         return self.mean.shape[1]
 
     @classmethod

@@ -23,7 +23,7 @@ class Holding:
     """What is there of one part of a named data set.
 
     Args:
-        name: the data set's, as :func:`~mistakes_lib.data.load_dataset` takes it.
+        name: the data set's, as :func:`~mistakes_lib.data.named.load_dataset` takes it.
         part: "train" or "test".
         status: "original" (the fingerprint is known), "subset" (fewer images than the original),
             "other" (as many images, but other pixels or labels), "made here" (needs no files),

@@ -25,7 +25,8 @@ class Spread:
         values: of each training and fit, float64 (T, F).
         error: standard error of the mean over all that was drawn.
         interval: (low, high) of the mean.
-        verdict: on a difference, by :func:`~mistakes_lib.evaluation.verdict_word`; None for one
+        verdict: on a difference, by :func:`~mistakes_lib.evaluation.paired.verdict_word`; None for
+            one
             AUROC.
         sources: DataFrame indexed by "trainings", "fits", "test images" with the columns "drawn"
             (how many), "standard deviation" (of one training, of one fit; NaN where only one was
@@ -97,7 +98,7 @@ def spread_of_auroc(
         theirs: scores of the same inputs by another method, (T, F, n), (T, 1, n), or (F, n): then
             all is about the difference scores − theirs.
         images: int (n,), which image each input is a version of; None: each its own.
-        margin: see :func:`~mistakes_lib.evaluation.verdict_word`.
+        margin: see :func:`~mistakes_lib.evaluation.paired.verdict_word`.
         confidence: of the interval, in (0, 1).
         resamples: bootstrap samples.
         random_state: seed of the bootstrap.

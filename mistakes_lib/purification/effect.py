@@ -51,7 +51,7 @@ def purification_effect(features, purified, labels, head):
 
     Args:
         features: F_ref, (n, d).
-        purified: what :func:`purify` made of them, (n, d).
+        purified: what :func:`~mistakes_lib.purification.steps.purify` made of them, (n, d).
         labels: true classes, int (n,).
         head: the classifier's last layer, ``nn.Linear(d, c)``.
 
@@ -158,7 +158,7 @@ def purification_path(splits, density, head, *, strengths, steps=100):
 
     Args:
         splits: dict of name → FeatureSet with labels, such as validation and test.
-        density: a fitted mixture, see :func:`purify`.
+        density: a fitted mixture, see :func:`~mistakes_lib.purification.steps.purify`.
         head: the classifier's last layer, ``nn.Linear(d, c)``.
         strengths: values of ν; the largest comes first in the table.
         steps: steps of each purification at most.
@@ -169,7 +169,7 @@ def purification_path(splits, density, head, *, strengths, steps=100):
         accuracy, gain (percentage points), corrected, broken and p_value (McNemar's exact test).
 
     Raises:
-        ValueError: there is no split, or as :func:`purify`.
+        ValueError: there is no split, or as :func:`~mistakes_lib.purification.steps.purify`.
 
     Example:
         >>> from mistakes_lib.density import DiagonalGMM

@@ -85,7 +85,7 @@ class DeepDensities:
 
 @settings("adaptive")
 class AdaptiveAttack:
-    """The attacker who knows the detector: :func:`~mistakes_lib.attacks.adaptive_bim`.
+    """The attacker who knows the detector: :func:`~mistakes_lib.attacks.adaptive.adaptive_bim`.
 
     Args:
         eps_level: L∞ radius in units of 1/255.
