@@ -255,8 +255,8 @@ class Watched:
         """Score n images: float64 (n,), higher = more trustworthy.
 
         Args:
-            images: whatever :func:`~mistakes_lib.features.feature_set.extract_features` takes, or an
-                image of
+            images: whatever :func:`~mistakes_lib.features.feature_set.extract_features` takes, or
+                an image of
                 PIL or a list of them.
         """
         return self.detector.score_samples(self.features(images))

@@ -119,8 +119,7 @@ def rows_of_strangers(image_set, data_set):
 
     Args:
         image_set: an :class:`~mistakes_lib.data.named.ImageSet` whose class names are WordNet ids,
-            such
-            as "tiny_imagenet", with labels.
+            such as "tiny_imagenet", with labels.
         data_set: the in-distribution set, see :func:`known_classes`.
 
     Returns:

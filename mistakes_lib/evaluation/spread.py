@@ -26,8 +26,7 @@ class Spread:
         error: standard error of the mean over all that was drawn.
         interval: (low, high) of the mean.
         verdict: on a difference, by :func:`~mistakes_lib.evaluation.paired.verdict_word`; None for
-            one
-            AUROC.
+            one AUROC.
         sources: DataFrame indexed by "trainings", "fits", "test images" with the columns "drawn"
             (how many), "standard deviation" (of one training, of one fit; NaN where only one was
             drawn) and "standard error" (its share in that of the mean).
