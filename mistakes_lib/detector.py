@@ -256,8 +256,7 @@ class Watched:
 
         Args:
             images: whatever :func:`~mistakes_lib.features.feature_set.extract_features` takes, or
-                an image of
-                PIL or a list of them.
+                an image of PIL or a list of them.
         """
         return self.detector.score_samples(self.features(images))
 
