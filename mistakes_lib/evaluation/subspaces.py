@@ -12,6 +12,9 @@ from mistakes_lib.support.checks import as_matrix
 
 __all__ = ["feature_subspaces", "information_by_subspace", "share_of_zeros"]
 
+REGULARISATION = 1e-6  # of a view's mean variance: views differ in scale by orders of magnitude
+TOLERANCE = 1e-2  # nats a row: an AUROC does not change by what is below
+
 
 def feature_subspaces(features, head_weight, *, leading=None):
     """Orthonormal bases of the subspaces that an answer can hide in.
@@ -103,8 +106,10 @@ def information_by_subspace(
     views["divided by their norm"] = columns, _direction
     rows = {}
     for name, (dimensions, view) in views.items():
-        mixture = DiagonalGMM(n_components, random_state=random_state, device=device)
-        mixture.fit(view(fit_on))
+        seen = view(fit_on)
+        own = {"reg_covar": REGULARISATION * seen.var(axis=0).mean(), "tol": TOLERANCE}
+        mixture = DiagonalGMM(n_components, random_state=random_state, device=device, **own)
+        mixture.fit(seen)
         for failure, pair in groups.items():
             rows[name, failure] = dimensions, *(mixture.score_samples(view(f)) for f in pair)
     for failure, pair in groups.items():
