@@ -46,36 +46,27 @@ says why.
 
 def front_page_picture(chapters=CHAPTERS):
     """Return, as PNG, the figure of the one cell tagged ``front-page`` in the executed chapters."""
-    pictures = [
-        output.data["image/png"]
-        for path in sorted(Path(chapters).glob("*.ipynb"))
-        for cell in nbformat.read(path, as_version=4).cells
-        if "front-page" in cell.metadata.get("tags", [])
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
-    if len(pictures) != 1:
-        raise BuildError(
-            f"One cell tagged `front-page` must show one figure, found {len(pictures)}."
-        )
-    return base64.b64decode(pictures[0])
+    return base64.b64decode(_shown(chapters, "front-page", "image/png", "show one figure"))
 
 
 def front_page_text(chapters=CHAPTERS):
     """Return, as Markdown, what the one cell tagged ``front-page-text`` displays."""
-    texts = [
-        "".join(output.data["text/markdown"])
+    return _shown(chapters, "front-page-text", "text/markdown", "display one text") + "\n"
+
+
+def _shown(chapters, tag, kind, what):
+    """What the one cell with this tag shows, of this kind; a BuildError if none or many do."""
+    found = [
+        "".join(output.data[kind])
         for path in sorted(Path(chapters).glob("*.ipynb"))
         for cell in nbformat.read(path, as_version=4).cells
-        if "front-page-text" in cell.metadata.get("tags", [])
+        if tag in cell.metadata.get("tags", [])
         for output in cell.outputs
-        if "text/markdown" in output.get("data", {})
+        if kind in output.get("data", {})
     ]
-    if len(texts) != 1:
-        raise BuildError(
-            f"One cell tagged `front-page-text` must display one text, found {len(texts)}."
-        )
-    return texts[0] + "\n"
+    if len(found) != 1:
+        raise BuildError(f"One cell tagged `{tag}` must {what}, found {len(found)}.")
+    return found[0]
 
 
 def write_front_page(root=ROOT):

@@ -1,6 +1,6 @@
 """Attacks by one who knows of the detector."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 
 from mistakes_lib.attacks.gradient import _ascend
 from mistakes_lib.support.checks import as_array, as_labels
-from mistakes_lib.support.progress import progress_bar
 
 __all__ = ["adaptive_bim", "feature_match", "hinge_attack", "targets_elsewhere"]
 
@@ -67,7 +66,7 @@ def adaptive_bim(
     check_scalar(weight, "weight", Real, min_val=0)
     _check_density(density)
 
-    def objective(x, y):
+    def objective(x, y, rows):
         features = classifier.features(x)  # (n, d)
         loss = cross_entropy(classifier.head(features), y, reduction="sum")
         return loss + weight * density.log_prob(features).sum() / features.shape[1]
@@ -152,7 +151,7 @@ def hinge_attack(
         raise ValueError(f"threshold must be a finite number of nats, got {threshold!r}")
     _check_density(density)
 
-    def objective(x, y):
+    def objective(x, y, rows):
         features = classifier.features(x)  # (n, d)
         logits = classifier.head(features)
         own = logits.gather(1, y[:, None])[:, 0]
@@ -216,36 +215,28 @@ def feature_match(
         >>> matched.ravel().round(2)
         array([0.3 , 0.7 , 0.55], dtype=float32)
     """
-    check_scalar(batch_size, "batch_size", Integral, min_val=1)
     targets = torch.from_numpy(as_array(targets, "targets", dtype=np.float32))
     if targets.ndim != 2 or len(targets) != len(images):
         raise ValueError(
             f"targets must have one row of features for each of {len(images)} images, "
             f"got shape {tuple(targets.shape)}"
         )
-    labels, parts = np.asarray(labels), []
-    for start in progress_bar(range(0, len(images), batch_size), desc="attack", shown=progress):
-        rows = slice(start, start + batch_size)
-        wanted = targets[rows]
 
-        def objective(x, y, wanted=wanted):
-            return -(classifier.features(x) - wanted.to(x.device)).square().sum()
+    def objective(x, y, rows):
+        return -(classifier.features(x) - targets[rows].to(x.device)).square().sum()
 
-        parts.append(
-            _ascend(
-                classifier,
-                images[rows],
-                labels[rows],
-                eps=eps,
-                step=step,
-                iterations=iterations,
-                batch_size=batch_size,
-                device=device,
-                progress=False,
-                objective=objective,
-            )
-        )
-    return torch.cat(parts) if isinstance(images, torch.Tensor) else np.concatenate(parts)
+    return _ascend(
+        classifier,
+        images,
+        labels,
+        eps=eps,
+        step=step,
+        iterations=iterations,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        objective=objective,
+    )
 
 
 def targets_elsewhere(features, labels, pool, predictions):

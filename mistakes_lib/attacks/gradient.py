@@ -132,7 +132,10 @@ def _ascend(
     progress,
     objective=None,
 ):
-    """Signed gradient ascent inside the ball, batch by batch; on the cross-entropy by default."""
+    """Signed gradient ascent inside the ball, batch by batch; on the cross-entropy by default.
+
+    ``objective(x, y, rows)`` gets a batch, its labels, and which rows of all images they are.
+    """
     _check_eps(eps)
     check_scalar(iterations, "iterations", Integral, min_val=1)
     step = min(eps, 2.5 * eps / iterations) if step is None else check_positive(step, "step")
@@ -155,7 +158,7 @@ def _ascend(
             low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
             adversarial = x
             for number in range(iterations):
-                gradient = _input_gradient(objective, adversarial, y)
+                gradient = _input_gradient(objective, adversarial, y, rows)
                 if number == 0:
                     flat += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
                 adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
@@ -172,16 +175,16 @@ def _ascend(
     return attacked.numpy()
 
 
-def _summed_loss(classifier, x, y):
+def _summed_loss(classifier, x, y, rows):
     """Cross-entropy, summed: a mean would scale an image's gradient with the batch size."""
     return cross_entropy(logits_of(classifier, x).float(), y, reduction="sum")
 
 
-def _input_gradient(objective, x, y):
+def _input_gradient(objective, x, y, rows):
     """∇ₓ of the objective; asking for the input's alone leaves none on the parameters."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(objective(x, y), x)[0]
+        return torch.autograd.grad(objective(x, y, rows), x)[0]
 
 
 def _as_images(images):
