@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.utils import check_random_state
 
 from mistakes_lib.book.claims import as_evidence
@@ -174,12 +175,10 @@ def _one_detector(run, scorers):
     return {"one_detector": topics}
 
 
-def _share(share, n, quantile=1.959964):
+def _share(share, n):
     """A share with Wilson's interval."""
-    centre = (share + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
-    half = np.sqrt(share * (1 - share) / n + quantile**2 / (4 * n**2)) * quantile
-    half /= 1 + quantile**2 / n
-    return {"share": share, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return {"share": share, "low": float(interval.low), "high": float(interval.high)}
 
 
 def _purification(run, n_components):

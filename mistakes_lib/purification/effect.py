@@ -135,12 +135,7 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
             rose = float(_rose(purified, batch.features, density, nu).mean())
         if rose == 0:
             effect = purification_effect(batch.features, purified, batch.labels, head)
-            row = {
-                "accuracy": effect.after,
-                "gain": effect.gain,
-                "corrected": effect.corrected,
-                "broken": effect.broken,
-            }
+            row = _changes(effect)
         rows[name, MONOTONE if lr is None else lr, nu] = row | {"rose": rose, "void": rose > 0}
     table = pd.DataFrame.from_dict(rows, orient="index")
     if table["void"].all():
@@ -187,24 +182,31 @@ def purification_path(splits, density, head, *, strengths, steps=100):
     if not splits:
         raise ValueError("splits is empty: pass at least one FeatureSet with labels")
     rows = {}
-    for (name, batch), nu in itertools.product(splits.items(), sorted(strengths, reverse=True)):
-        purified = purify(batch.features, density, nu=nu, steps=steps)
-        before, after = (
-            purification_objective(f, f, density, nu=0) for f in (batch.features, purified)
-        )
-        effect = purification_effect(batch.features, purified, batch.labels, head)
-        rows[name, nu] = {
-            "bits gained": float((before - after).mean()),
-            "likelier": float((after < before).mean()),
-            "accuracy": effect.after,
-            "gain": effect.gain,
-            "corrected": effect.corrected,
-            "broken": effect.broken,
-            "p_value": effect.p_value,
-        }
+    for name, batch in splits.items():
+        before = purification_objective(batch.features, batch.features, density, nu=0)
+        for nu in sorted(strengths, reverse=True):
+            purified = purify(batch.features, density, nu=nu, steps=steps)
+            after = purification_objective(purified, purified, density, nu=0)
+            effect = purification_effect(batch.features, purified, batch.labels, head)
+            rows[name, nu] = {
+                "bits gained": float((before - after).mean()),
+                "likelier": float((after < before).mean()),
+                **_changes(effect),
+                "p_value": effect.p_value,
+            }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["split", "nu"])
     return table
+
+
+def _changes(effect):
+    """The columns that tables of settings and of strengths share."""
+    return {
+        "accuracy": effect.after,
+        "gain": effect.gain,
+        "corrected": effect.corrected,
+        "broken": effect.broken,
+    }
 
 
 def _rose(purified, reference, density, nu):
