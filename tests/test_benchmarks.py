@@ -168,7 +168,7 @@ def test_the_command_goes_on_after_a_failure_and_names_it(monkeypatch):
 def test_every_benchmark_is_run_by_the_command():
     folder = command.__file__.rpartition("/")[0]
     names = {module.name for module in pkgutil.iter_modules([folder])}
-    assert names == {"__main__", "measuring", "results", *command.NAMES}
+    assert names == {"__main__", "kinds", "measuring", "results", *command.NAMES}
 
 
 def test_a_section_is_replaced_and_the_others_stay(pages):

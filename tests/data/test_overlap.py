@@ -32,7 +32,10 @@ def test_strangers_are_counted_by_hand():
 def test_every_id_is_one_of_tiny_imagenets_and_every_class_one_of_the_data_sets(data_set):
     strange, known = load_dataset("tiny_imagenet", "test"), known_classes(data_set)
     assert set(known) <= set(strange.classes)
-    classes = set(load_dataset(data_set, "test").classes)
+    try:
+        classes = set(load_dataset(data_set, "test", download=False).classes)
+    except FileNotFoundError:
+        pytest.skip(f"{data_set} is not among the images at hand")
     assert {own for _, own in known.values()} <= classes
     rows = rows_of_strangers(strange, data_set)
     assert rows.sum() == len(rows) - 50 * len(known)
