@@ -22,10 +22,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "book": [
             "InteractiveFigure",
+            "NetworkVerdict",
             "as_evidence",
             "conditions_of",
             "execute_chapter",
             "judge",
+            "judge_networks",
             "judge_runs",
             "load_claims",
             "load_evidence",

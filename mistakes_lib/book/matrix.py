@@ -1,9 +1,19 @@
-"""The ledger as a matrix: each claim of the paper judged on each published run."""
+"""The ledger as a matrix: each claim of the paper judged on each published network."""
 
-from mistakes_lib.book.claims import UNTESTABLE, VERDICTS, judge
+from collections import Counter
+from dataclasses import dataclass
+
+from mistakes_lib.book.claims import UNDECIDED, UNTESTABLE, VERDICTS, judge
 from mistakes_lib.book.ledger_page import BADGES, rule_lines
 
-__all__ = ["CONTRIBUTIONS", "judge_runs", "matrix_page", "overall_sentences"]
+__all__ = [
+    "CONTRIBUTIONS",
+    "NetworkVerdict",
+    "judge_networks",
+    "judge_runs",
+    "matrix_page",
+    "overall_sentences",
+]
 
 CONTRIBUTIONS = {
     "1": "Classifiers make mistakes on inputs with unlikely features",
@@ -47,8 +57,62 @@ def judge_runs(claims, evidence):
     return cells
 
 
+@dataclass(frozen=True)
+class NetworkVerdict:
+    """What the trainings of one network say of a claim.
+
+    Attributes:
+        verdict: that of more than half of the trainings that could be tested, else "undecided".
+        agreeing: so many trainings have this verdict themselves.
+        trainings: of so many that could be tested.
+
+    Example:
+        >>> NetworkVerdict("reproduced", agreeing=4, trainings=5).verdict
+        'reproduced'
+    """
+
+    verdict: str
+    agreeing: int
+    trainings: int
+
+
+def judge_networks(cells):
+    """One verdict for each network: runs that differ in their seed alone are its trainings.
+
+    Args:
+        cells: what :func:`judge_runs` returns.
+
+    Returns:
+        dict of (claim's id, network) → :class:`NetworkVerdict`; a network is a run's name without
+        its seed, "cifar100/wrn_16_2".
+
+    Example:
+        >>> from mistakes_lib.book.claims import Claim
+        >>> claim = Claim("x", "§1", "It is.", "a.b > 1", "", "")
+        >>> evidence = {f"digits/net/seed{i}": {"a": {"b": i}} for i in range(5)}
+        >>> judge_networks(judge_runs([claim], evidence))["x", "digits/net"]
+        NetworkVerdict(verdict='reproduced', agreeing=3, trainings=5)
+    """
+    found = {}
+    for (claim, run), judgement in cells.items():
+        found.setdefault((claim, _network(run)), []).append(judgement.verdict)
+    return {key: _majority(verdicts) for key, verdicts in found.items()}
+
+
+def _majority(verdicts):
+    tested = Counter(verdict for verdict in verdicts if verdict != UNTESTABLE)
+    if not tested:
+        return NetworkVerdict(UNTESTABLE, 0, 0)
+    verdict, agreeing = tested.most_common(1)[0]
+    if 2 * agreeing <= tested.total():
+        verdict, agreeing = UNDECIDED, tested[UNDECIDED]
+    return NetworkVerdict(verdict, agreeing, tested.total())
+
+
 def overall_sentences(claims, cells):
     """What the ledger says in all: the central claims first, then each contribution.
+
+    A network that was trained several times counts once, see :func:`judge_networks`.
 
     Args:
         claims: list of claims.
@@ -61,9 +125,10 @@ def overall_sentences(claims, cells):
         >>> from mistakes_lib.book.claims import Claim
         >>> claim = Claim("x", "§1", "It is.", "a.b > 1", "", "", central="yes", contribution="1")
         >>> overall_sentences([claim], judge_runs([claim], {"run": {"a": {"b": 2}}}))[0]
-        'Central claims: of 1 verdicts on 1 runs, 1 reproduced.'
+        'Central claims: of 1 verdicts on 1 networks, 1 reproduced.'
     """
-    runs = len({run for _, run in cells})
+    verdicts = judge_networks(cells)
+    networks = len({network for _, network in verdicts})
     groups = {"Central claims": [claim for claim in claims if claim.central]}
     for number, title in CONTRIBUTIONS.items():
         name = f"Contribution {number} ({title})" if number else title
@@ -71,11 +136,11 @@ def overall_sentences(claims, cells):
     sentences = []
     for name, members in groups.items():
         ids = {claim.id for claim in members}
-        found = [j.verdict for (claim, _), j in cells.items() if claim in ids]
+        found = [each.verdict for (claim, _), each in verdicts.items() if claim in ids]
         tested = [verdict for verdict in found if verdict != UNTESTABLE]
         counts = [f"{tested.count(v)} {v}" for v in VERDICTS if tested.count(v)]
         if tested:
-            on = f"of {len(tested)} verdicts on {runs} runs"
+            on = f"of {len(tested)} verdicts on {networks} networks"
             sentences.append(f"{name}: {on}, {', '.join(counts)}.")
         elif members:
             sentences.append(f"{name}: nothing could be tested.")
@@ -102,21 +167,19 @@ def matrix_page(claims, evidence, conditions):
         True
     """
     cells, runs = judge_runs(claims, evidence), list(evidence)
+    verdicts, networks = judge_networks(cells), list(dict.fromkeys(map(_network, runs)))
     lines = [*overall_sentences(claims, cells), ""]
     lines = "\n\n".join(lines).splitlines()
     for number, title in CONTRIBUTIONS.items():
         members = [claim for claim in claims if claim.contribution == number]
         if not members:
             continue
-        lines += [f"## {title}", "", f"| claim | {' | '.join(map(_short, runs))} |"]
-        lines += ["|---" * (len(runs) + 1) + "|"]
+        lines += [f"## {title}", "", f"| claim | {' | '.join(map(_short, networks))} |"]
+        lines += ["|---" * (len(networks) + 1) + "|"]
         for claim in members:
             star = "**central** " if claim.central else ""
             row = [f"{star}{{ref}}`{claim.says} <claim-{claim.id}>` ({claim.section})"]
-            row += [
-                BADGES[cells[claim.id, r].verdict] if (claim.id, r) in cells else NOT_ABOUT
-                for r in runs
-            ]
+            row += [_badge(verdicts.get((claim.id, network))) for network in networks]
             lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |")
         lines.append("")
     lines += ["## The rules, and each run's numbers", ""]
@@ -151,7 +214,20 @@ def _section(claim, cells, runs, conditions):
     return [*lines, ""]
 
 
+def _badge(found):
+    """A network's verdict, and in how many of several trainings it is the same."""
+    if found is None:
+        return NOT_ABOUT
+    count = f" {found.agreeing} of {found.trainings}" if found.trainings > 1 else ""
+    return BADGES[found.verdict] + count
+
+
+def _network(run):
+    """A run's name without its seed."""
+    head, _, last = run.rpartition("/")
+    return head if head and last.startswith("seed") else run
+
+
 def _short(run):
-    """A run's name without what all have alike: "cifar10/wrn_16_2/seed0" → "cifar10 wrn_16_2"."""
-    parts = run.split("/")
-    return " ".join(parts[:2] if parts[-1] == "seed0" else parts).replace("_", "-")
+    """A run's or a network's name without slashes: "cifar10/wrn_16_2" → "cifar10 wrn-16-2"."""
+    return run.replace("/", " ").replace("_", "-")

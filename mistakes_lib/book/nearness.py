@@ -1,6 +1,6 @@
 """How near are a run's conditions to the paper's? Computed from ``run.json`` and ``paper.yml``."""
 
-from mistakes_lib.data.named import ORIGINALS
+from mistakes_lib.data.originals import ORIGINALS
 from mistakes_lib.runs.experiment import load_experiments
 
 __all__ = ["CONDITIONS", "conditions_of", "papers_experiment"]

@@ -16,7 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "reading": ["Preprocessing", "common_size", "read_image"],
         "inventory": ["Holding", "take_stock"],
-        "named": ["DATASETS", "SPLITS", "ImageSet", "data_root", "load_dataset"],
+        "image_set": ["SPLITS", "ImageSet"],
+        "named": ["DATASETS", "data_root", "load_dataset"],
         "overlap": ["known_classes", "rows_of_strangers"],
     },
 )

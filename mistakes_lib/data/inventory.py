@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from mistakes_lib.data.named import DATASETS, ORIGINALS, WHOLE, data_root, load_dataset
+from mistakes_lib.data.named import DATASETS, data_root, load_dataset
+from mistakes_lib.data.originals import ORIGINALS, WHOLE
 
 __all__ = ["Holding", "take_stock"]
 

@@ -118,8 +118,8 @@ def rows_of_strangers(image_set, data_set):
     """The images of a strange set whose class the in-distribution set does not know.
 
     Args:
-        image_set: an :class:`~mistakes_lib.data.named.ImageSet` whose class names are WordNet ids,
-            such as "tiny_imagenet", with labels.
+        image_set: an :class:`~mistakes_lib.data.image_set.ImageSet` with labels, whose class names
+            are WordNet ids, such as "tiny_imagenet".
         data_set: the in-distribution set, see :func:`known_classes`.
 
     Returns:

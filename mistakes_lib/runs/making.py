@@ -3,7 +3,7 @@
 import fcntl
 from contextlib import contextmanager, nullcontext
 
-from mistakes_lib.data.named import SPLITS
+from mistakes_lib.data.image_set import SPLITS
 from mistakes_lib.runs.reading import Run
 from mistakes_lib.runs.stages import (
     Journal,

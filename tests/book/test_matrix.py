@@ -8,9 +8,15 @@ import pytest
 
 from mistakes_lib.book.claims import Claim
 from mistakes_lib.book.evidence import stored_evidence
-from mistakes_lib.book.matrix import judge_runs, matrix_page, overall_sentences
+from mistakes_lib.book.matrix import (
+    NetworkVerdict,
+    judge_networks,
+    judge_runs,
+    matrix_page,
+    overall_sentences,
+)
 from mistakes_lib.book.nearness import CONDITIONS, conditions_of, papers_experiment
-from mistakes_lib.data.named import ORIGINALS
+from mistakes_lib.data.originals import ORIGINALS
 from mistakes_lib.runs import load_run
 from mistakes_lib.runs.experiment import load_experiment
 
@@ -47,10 +53,10 @@ def test_every_cell_is_judged_by_its_own_evidence():
 def test_the_overall_sentences_are_counted_by_hand():
     claims = [FIRST, SECOND, THIRD]
     sentences = overall_sentences(claims, judge_runs(claims, EVIDENCE))
-    counts = "of 3 verdicts on 4 runs, 1 reproduced, 1 not reproduced, 1 undecided."
+    counts = "of 3 verdicts on 4 networks, 1 reproduced, 1 not reproduced, 1 undecided."
     assert sentences[0] == f"Central claims: {counts}"
     assert len(sentences) == 4, "no sentence on a contribution without claims"
-    assert sentences[-1].endswith("of 2 verdicts on 4 runs, 1 not reproduced, 1 undecided.")
+    assert sentences[-1].endswith("of 2 verdicts on 4 networks, 1 not reproduced, 1 undecided.")
     better = copy.deepcopy(EVIDENCE)
     better["cifar10/b/seed0"]["t"] = GOOD["t"]
     assert "2 reproduced, 1 undecided" in overall_sentences(claims, judge_runs(claims, better))[0]
@@ -69,7 +75,7 @@ def test_the_page_has_a_row_a_claim_a_column_a_run_and_the_conditions():
     assert [row.index(f"bdg-{kind}") for kind in verdicts] == sorted(
         row.index(f"bdg-{kind}") for kind in verdicts
     )
-    assert "| claim | cifar100 a | cifar100 b | cifar10 b | cifar10 c seed1 |" in page
+    assert "| claim | cifar100 a | cifar100 b | cifar10 b | cifar10 c |" in page
     assert "**central** {ref}`Second. <claim-two>`" in page
     [third] = [line for line in page.splitlines() if "Third. <claim-three>" in line]
     assert third.split("|")[2].strip() == "–"
@@ -77,6 +83,37 @@ def test_the_page_has_a_row_a_claim_a_column_a_run_and_the_conditions():
     assert "- the rule: Reproduced if above 0." in section and "- post hoc: Changed." in section
     assert "m -2 | fewer epochs (14 for 200) |" in section
     assert section.count("same as the paper's") == 3
+
+
+def trained(*values):
+    """Evidence of a network with one training for each value."""
+    return {f"cifar100/a/seed{i}": value for i, value in enumerate(values)}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((GOOD, GOOD, GOOD, BAD, OPEN), ("reproduced", 3, 5)),
+        ((GOOD, GOOD, BAD, BAD, OPEN), ("undecided", 1, 5)),
+        ((GOOD, BAD), ("undecided", 0, 2)),
+        ((BAD, {}, {}), ("not reproduced", 1, 1)),  # the others have no such evidence
+        (({}, {}), ("not testable here", 0, 0)),
+        ((GOOD,), ("reproduced", 1, 1)),
+    ],
+)
+def test_a_networks_verdict_is_that_of_most_of_its_trainings(values, expected):
+    cells = judge_runs([FIRST], trained(*values))
+    assert judge_networks(cells) == {("one", "cifar100/a"): NetworkVerdict(*expected)}
+
+
+def test_a_network_trained_often_has_one_column_and_counts_once():
+    evidence = trained(GOOD, GOOD, BAD) | {"cifar10/b/seed0": BAD}
+    page = matrix_page([FIRST], evidence, {run: {} for run in evidence})
+    assert "| claim | cifar100 a | cifar10 b |" in page
+    [row] = [line for line in page.splitlines() if "First. <claim-one>" in line]
+    assert "`reproduced` 2 of 3 |" in row and row.endswith("`not reproduced` |")
+    assert "of 2 verdicts on 2 networks, 1 reproduced, 1 not reproduced." in page
+    assert "| cifar100 a seed2 |" in page[page.index("(claim-one)=") :]
 
 
 def test_no_run_is_no_matrix():

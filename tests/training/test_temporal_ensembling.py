@@ -1,14 +1,10 @@
-"""Temporal Ensembling against a loop written by hand and against supervised training."""
+"""Temporal Ensembling is the loop written by hand, resumes exactly, and helps."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.datasets import load_digits
 from torch import nn
 
 from mistakes_lib.classifiers import FeatureClassifier, densenet_bc
@@ -17,220 +13,25 @@ from mistakes_lib.training import temporal_ensembling
 from mistakes_lib.training.ensembles import (
     TemporalEnsembling,
     choose_labelled,
-    ensemble_targets,
-    learning_rate_factor,
-    unsupervised_weight,
-    update_ensemble,
 )
 from mistakes_lib.training.recipe import Recipe
 from mistakes_lib.training.supervised import train
 from mistakes_lib.training.temporal_ensembling import train_temporal_ensembling
-
-QUIET = {"device": "cpu", "progress": False}
-PLAIN = {"max_shift": 0, "flip": False, "schedule": "step", "milestones": ()}
-NO_RAMPS = {"ramp_up": 0, "ramp_down": 0}
-
-
-def digit_images(n=100):
-    """scikit-learn's digits as uint8 (n, 3, 8, 8), their labels, and 3 labelled of each class."""
-    digits = load_digits()
-    grey = np.round(digits.images[:n] * (255 / 16)).astype(np.uint8)
-    labels = digits.target[:n]
-    return np.repeat(grey[:, None], 3, axis=1), labels, choose_labelled(labels, 3)
-
-
-def small_densenet(dropout=0.2, seed=0):
-    torch.manual_seed(seed)
-    return densenet_bc(10, depth=10, growth_rate=4, dropout=dropout, mean=(0.3,) * 3)
-
-
-def tiny_net(norm=True):
-    torch.manual_seed(0)
-    norm = nn.BatchNorm2d(6) if norm else nn.Identity()
-    body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), norm, nn.Tanh(), nn.AvgPool2d(2))
-    return FeatureClassifier(body.append(nn.Flatten()), nn.Linear(96, 10), mean=(0.3,) * 3)
-
-
-def assert_same_bits(ours, expected):
-    ours, expected = ours.state_dict(), expected.state_dict()
-    assert ours.keys() == expected.keys()
-    for name, value in ours.items():
-        assert torch.equal(value, expected[name]), name
-
-
-def assert_close(ours, expected, tolerance=1e-6):
-    for name, value in expected.state_dict().items():
-        mine = ours.state_dict()[name]
-        torch.testing.assert_close(mine, value, rtol=tolerance, atol=tolerance)
-
-
-def without_times(history):
-    return [record | {"seconds": 0} for record in history]
-
-
-# --- the two ramps
-
-
-@pytest.mark.parametrize(
-    ("epoch", "expected"),
-    [
-        (0, 0),
-        (1, 25 * math.exp(-5 * (79 / 80) ** 2)),
-        (40, 25 * math.exp(-1.25)),
-        (79, 25 * math.exp(-5 / 6400)),
-        (80, 25),
-        (299, 25),
-    ],
+from tests.helpers.semi_supervised import (
+    NO_RAMPS,
+    PLAIN,
+    assert_close,
+    labelled_digits,
+    without_times,
 )
-def test_the_weight_rises_for_80_epochs_to_its_maximum_times_the_labelled_share(epoch, expected):
-    weight = unsupervised_weight(TemporalEnsembling(), epoch, 300, 0.25)
-    assert weight == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("epoch", "expected"),
-    [
-        (0, math.exp(-5)),
-        (40, math.exp(-1.25)),
-        (80, 1),
-        (250, 1),
-        (251, math.exp(-12.5 / 2500)),
-        (275, math.exp(-12.5 / 4)),
-        (299, math.exp(-12.5 * 0.98**2)),
-    ],
+from tests.helpers.training import (
+    QUIET,
+    Killed,
+    assert_same_bits,
+    small_densenet,
+    stop_at_batch,
+    tiny_net,
 )
-def test_the_learning_rate_rises_for_80_epochs_and_falls_for_50(epoch, expected):
-    assert learning_rate_factor(TemporalEnsembling(), epoch, 300) == pytest.approx(expected)
-    flat = learning_rate_factor(TemporalEnsembling(ramp_up_lr=False), epoch, 300)
-    assert flat == pytest.approx(expected if epoch > 80 else 1)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "expected"), [(300, (80, 50)), (200, (80, 50)), (130, (80, 50)), (13, (8, 5))]
-)
-def test_ramps_shrink_together_where_they_do_not_fit(epochs, expected):
-    assert TemporalEnsembling().ramps(epochs) == pytest.approx(expected)
-
-
-def test_without_ramps_only_the_first_epoch_has_no_weight():
-    ensembling = TemporalEnsembling(**NO_RAMPS)
-    assert [unsupervised_weight(ensembling, e, 3, 0.5) for e in range(3)] == [0, 50, 50]
-    assert [learning_rate_factor(ensembling, e, 3) for e in range(3)] == [1, 1, 1]
-
-
-@settings(deadline=None)
-@given(
-    epochs=st.integers(1, 400),
-    ramp_up=st.floats(0, 200),
-    ramp_down=st.floats(0, 200),
-    share=st.floats(1e-3, 1),
-)
-def test_ramps_of_any_length(epochs, ramp_up, ramp_down, share):
-    ensembling = TemporalEnsembling(ramp_up=ramp_up, ramp_down=ramp_down)
-    assert sum(ensembling.ramps(epochs)) <= max(epochs, 1) * (1 + 1e-9)
-    weights = [unsupervised_weight(ensembling, e, epochs, share) for e in range(epochs)]
-    assert weights[0] == 0
-    assert (np.diff(weights) >= 0).all()
-    assert weights[-1] <= 100 * share
-    factors = np.array([learning_rate_factor(ensembling, e, epochs) for e in range(epochs)])
-    assert ((factors > 0) & (factors <= 1)).all()
-    assert (np.diff(np.sign(np.diff(factors))) <= 0).all()  # up, then down
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("max_weight", -1.0),
-        ("max_weight", math.inf),
-        ("max_weight", math.nan),
-        ("momentum", 1.0),
-        ("momentum", -0.1),
-        ("momentum", math.nan),
-        ("ramp_up", -1),
-        ("ramp_up", math.inf),
-        ("ramp_down", -0.5),
-    ],
-)
-def test_bad_settings_are_refused_by_field(field, value):
-    with pytest.raises(ValueError, match=rf"^ensembling\.{field} must be "):
-        TemporalEnsembling(**{field: value})
-
-
-# --- the targets
-
-
-def test_targets_of_three_epochs_by_hand():
-    ensemble = torch.zeros(1, 2)
-    assert torch.equal(ensemble_targets(ensemble, 0, 0.6), torch.zeros(1, 2))
-    for t, output, average, target in [
-        (1, [1.0, 0.0], [0.4, 0.0], [1.0, 0.0]),
-        (2, [0.5, 0.5], [0.44, 0.2], [0.6875, 0.3125]),  # / (1 − 0.36)
-        (3, [0.0, 1.0], [0.264, 0.52], [0.264 / 0.784, 0.52 / 0.784]),  # / (1 − 0.216)
-    ]:
-        ensemble = update_ensemble(ensemble, torch.tensor([output]), 0.6)
-        torch.testing.assert_close(ensemble, torch.tensor([average]))
-        torch.testing.assert_close(ensemble_targets(ensemble, t, 0.6), torch.tensor([target]))
-
-
-@settings(deadline=None)
-@given(st.floats(0, 0.99), st.integers(1, 6), st.integers(0, 10**6))
-def test_targets_are_the_weighted_mean_of_the_outputs(momentum, epochs, seed):
-    rng = np.random.default_rng(seed)
-    outputs = rng.dirichlet(np.ones(3), (epochs, 4))  # (t, n, c)
-    ensemble = torch.zeros(4, 3, dtype=torch.float64)
-    for output in outputs:
-        ensemble = update_ensemble(ensemble, torch.tensor(output), momentum)
-    targets = ensemble_targets(ensemble, epochs, momentum)
-    ages = np.arange(epochs)[::-1]
-    expected = np.average(outputs, axis=0, weights=np.power(momentum, ages))
-    np.testing.assert_allclose(targets, expected, rtol=1e-9)
-    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-9)
-
-
-# --- which images keep their labels
-
-
-@settings(deadline=None)
-@given(
-    counts=st.lists(st.integers(3, 9), min_size=1, max_size=5),
-    per_class=st.integers(1, 3),
-    seed=st.integers(0, 10**6),
-)
-def test_each_class_keeps_exactly_as_many(counts, per_class, seed):
-    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    labelled = choose_labelled(labels, per_class, seed=seed)
-    assert labelled.dtype == bool
-    assert labelled.shape == labels.shape
-    assert np.bincount(labels[labelled]).tolist() == [per_class] * len(counts)
-    np.testing.assert_array_equal(
-        labelled, choose_labelled(torch.tensor(labels), per_class, seed=seed)
-    )
-    assert (choose_labelled(labels, 3, seed=seed) >= labelled).all()  # fewer are a part of more
-
-
-def test_each_image_is_chosen_equally_often():
-    labels, draws = np.repeat([0, 1], [5, 8]), 2000
-    frequency = np.mean([choose_labelled(labels, 2, seed=seed) for seed in range(draws)], axis=0)
-    expected = np.repeat([2 / 5, 2 / 8], [5, 8])
-    spread = np.sqrt(expected * (1 - expected) / draws)
-    assert (abs(frequency - expected) < 4 * spread).all()
-
-
-@pytest.mark.parametrize(
-    ("labels", "per_class", "complaint"),
-    [
-        ([0, 0, 1], 2, "class 1 has 1 images, fewer than per_class = 2"),
-        ([0, 1], 0, "per_class must be at least 1, got 0"),
-        ([], 1, "labels is empty"),
-        ([0, 0.5], 1, "whole numbers"),
-    ],
-)
-def test_impossible_choices_are_refused(labels, per_class, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        choose_labelled(labels, per_class)
-
-
-# --- what one call does
 
 
 def by_hand(classifier, images, labels, labelled, recipe, *, max_weight, seed):
@@ -276,7 +77,7 @@ def by_hand(classifier, images, labels, labelled, recipe, *, max_weight, seed):
 @pytest.mark.parametrize("epochs", [1, 4])
 @pytest.mark.parametrize("batch_size", [7, 32])  # of 7, some have no labelled image
 def test_training_is_the_loop_written_by_hand(epochs, batch_size):
-    images, labels, labelled = digit_images()
+    images, labels, labelled = labelled_digits()
     recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=0.01, **PLAIN)
     ours, peer = tiny_net(), tiny_net()
     ensembling = TemporalEnsembling(max_weight=20, **NO_RAMPS)
@@ -296,7 +97,7 @@ def test_training_is_the_loop_written_by_hand(epochs, batch_size):
 
 
 def test_with_weight_zero_and_all_labels_it_is_supervised_training():
-    images, labels, _ = digit_images()
+    images, labels, _ = labelled_digits()
     everything = np.ones(len(images), dtype=bool)
     recipe = Recipe(epochs=3, batch_size=32, lr=0.02, schedule="one_cycle")
     ours, supervised = small_densenet(), small_densenet()
@@ -322,7 +123,7 @@ def test_with_weight_zero_and_all_labels_it_is_supervised_training():
 
 def test_with_weight_zero_the_unlabelled_images_do_not_matter():
     """One batch an epoch, no normalisation over it: supervised training on the labelled images."""
-    images, labels, labelled = digit_images()
+    images, labels, labelled = labelled_digits()
     options = {"epochs": 5, "lr": 0.05, "weight_decay": 0.01} | PLAIN
     ours, supervised = tiny_net(norm=False), tiny_net(norm=False)
     ensembling = TemporalEnsembling(max_weight=0, **NO_RAMPS)
@@ -343,7 +144,7 @@ RECIPE = Recipe(epochs=3, batch_size=32, lr=0.02, schedule="one_cycle")
 
 def trained(recipe=RECIPE, labels=None, network=None, **options):
     """A small network trained on 100 digits, and its history."""
-    images, true_labels, labelled = digit_images()
+    images, true_labels, labelled = labelled_digits()
     network = small_densenet() if network is None else network
     labels = true_labels if labels is None else labels
     options = QUIET | options
@@ -351,7 +152,7 @@ def trained(recipe=RECIPE, labels=None, network=None, **options):
 
 
 def test_labels_that_are_not_labelled_play_no_part():
-    _, labels, labelled = digit_images()
+    _, labels, labelled = labelled_digits()
     network, _ = trained()
     blind, _ = trained(labels=torch.tensor(np.where(labelled, labels, -1)))
     assert_same_bits(blind, network)
@@ -378,32 +179,12 @@ def test_the_seed_decides_and_the_callers_random_state_is_untouched():
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-# --- exact resume
-
-
-class Killed(BaseException):
-    """Not an Exception, as KeyboardInterrupt is not."""
-
-
-def stop_at_batch(monkeypatch, number):
-    """Raise at the given batch, counted from 0 over all epochs."""
-    batches = iter(range(10**6))
-
-    def augment(*args, **options):
-        if next(batches) == number:
-            raise Killed
-        return original(*args, **options)
-
-    original = temporal_ensembling.augment
-    monkeypatch.setattr(temporal_ensembling, "augment", augment)
-
-
 @pytest.mark.parametrize(
     ("batch", "precision"),  # 4 batches an epoch
     [(2, "float32"), (4, "float32"), (10, "float32"), (15, "float32"), (10, "bfloat16")],
 )
 def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, batch, precision):
-    images, labels, _ = digit_images()
+    images, labels, _ = labelled_digits()
     recipe = Recipe(epochs=4, batch_size=32, lr=0.05, schedule="one_cycle", precision=precision)
     ensembling = TemporalEnsembling(ramp_up=2, ramp_down=1)
     options = {"seed": 3, "validation": (images, labels), "ensembling": ensembling}
@@ -411,7 +192,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, ba
 
     checkpoint = tmp_path / "checkpoint"
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        stop_at_batch(patch, batch)
+        stop_at_batch(patch, temporal_ensembling, batch)
         trained(recipe, checkpoint=checkpoint, **options)
     assert checkpoint.exists() == (batch >= 4)
     if batch >= 4:
@@ -428,17 +209,14 @@ def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, ba
 def test_a_finished_training_is_not_repeated(monkeypatch, tmp_path):
     options = {"checkpoint": tmp_path / "checkpoint"}
     first, history = trained(**options)
-    stop_at_batch(monkeypatch, 0)
+    stop_at_batch(monkeypatch, temporal_ensembling, 0)
     again, same = trained(network=small_densenet(seed=1), **options)
     assert same == history
     assert_same_bits(again, first)
 
 
-# --- what is refused
-
-
 def test_the_checkpoint_of_another_training_is_refused(tmp_path):
-    images, labels, _ = digit_images()
+    images, labels, _ = labelled_digits()
     options = {"checkpoint": tmp_path / "checkpoint"} | QUIET
     trained(**options)
     before = (tmp_path / "checkpoint").read_bytes()
@@ -498,9 +276,6 @@ def test_a_training_that_diverges_says_so_and_saves_nothing_of_it(tmp_path):
     assert not checkpoint.exists()
 
 
-# --- what it is for
-
-
 def small_convnet(seed):
     torch.manual_seed(seed)
     body = nn.Sequential(
@@ -526,7 +301,7 @@ def test_unlabelled_digits_help():
     Supervised training gets the same labels, network, peak rate and augmentation, twice: for as
     many epochs, and for as many steps, each on all the labelled digits.
     """
-    images, labels, _ = digit_images(1797)
+    images, labels, _ = labelled_digits(1797)
     rows = np.random.default_rng(0).permutation(len(labels))
     test, rows = rows[:997], rows[997:]
     digits = torch.tensor(images[test]) / 255

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mistakes_lib.data.named import SPLITS
+from mistakes_lib.data.image_set import SPLITS
 from mistakes_lib.runs.files import read_json
 from mistakes_lib.runs.provenance import environment, title_of
 from mistakes_lib.runs.stages.attacks import attacked_rows

@@ -1,0 +1,68 @@
+"""Tiny ImageNet, as its public archive unpacks."""
+
+import numpy as np
+
+from mistakes_lib.data.image_set import IMAGE_SIZE, ImageSet, held_out, only_test, read_images
+
+__all__ = ["tiny_imagenet", "tiny_imagenet_100", "tiny_imagenet_other"]
+
+
+def _tiny_imagenet_folder(root):
+    folder = root / "tiny-imagenet-200"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Tiny ImageNet is not in {root}: unpack the public archive tiny-imagenet-200.zip "
+            "there, or point the environment variable MISTAKES_DATA at the folder that holds it."
+        )
+    return folder
+
+
+def _tiny_imagenet_validation(folder, wnids, progress):
+    """The validation images of the given classes: uint8 (n, 3, 32, 32) and labels (n,)."""
+    lines = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+    rows = [line.split("\t")[:2] for line in lines]
+    index = {wnid: label for label, wnid in enumerate(wnids)}
+    rows = [(file, index[wnid]) for file, wnid in rows if wnid in index]
+    files = [folder / "val" / "images" / file for file, _ in rows]
+    return read_images(files, IMAGE_SIZE, progress), np.array([label for _, label in rows])
+
+
+def _wnids(folder):
+    return sorted((folder / "wnids.txt").read_text().split())
+
+
+def tiny_imagenet(split, *, name, root, download, progress):
+    """All classes' validation images at 32 × 32: an out-of-distribution set."""
+    folder = _tiny_imagenet_folder(root)
+    wnids = _wnids(folder)
+    images, labels = _tiny_imagenet_validation(folder, wnids, progress)
+    description = "Tiny ImageNet (validation images, 32 × 32)"
+    return only_test(images, labels, tuple(wnids), split, name, description)
+
+
+def tiny_imagenet_other(split, *, name, root, download, progress):
+    """The classes that ``tiny_imagenet_100`` leaves out: out of distribution, but near."""
+    folder = _tiny_imagenet_folder(root)
+    wnids = _wnids(folder)[100:]
+    images, labels = _tiny_imagenet_validation(folder, wnids, progress)
+    description = "Tiny ImageNet, classes beyond the first 100 (validation images, 32 × 32)"
+    return only_test(images, labels, tuple(wnids), split, name, description)
+
+
+def tiny_imagenet_100(split, *, name, root, download, progress):
+    """The first 100 classes, in the shape of CIFAR-100; tested on their validation images."""
+    folder = _tiny_imagenet_folder(root)
+    wnids = _wnids(folder)[:100]
+    description = "Tiny ImageNet, first 100 classes, 32 × 32"
+    if split == "test":
+        images, labels = _tiny_imagenet_validation(folder, wnids, progress)
+        return ImageSet(images, labels, tuple(wnids), name, description)
+    files, labels = [], []
+    for label, wnid in enumerate(wnids):
+        found = sorted((folder / "train" / wnid / "images").glob("*.JPEG"))
+        if not found:
+            raise FileNotFoundError(f"no training images of class {wnid} in {folder / 'train'}")
+        files += found
+        labels += [label] * len(found)
+    images = read_images(files, IMAGE_SIZE, progress)
+    return held_out(images, labels, split, tuple(wnids), name, description)

@@ -1,0 +1,68 @@
+"""A published run is the run without its workshop."""
+
+import numpy as np
+import pytest
+
+from mistakes_lib.features.feature_set import FeatureSet
+from mistakes_lib.runs import load_run, publish_run
+from tests.helpers.runs import EXPERIMENT, STAGES, contents
+
+
+def test_a_published_run_is_the_run_without_its_workshop(run, tmp_path):
+    copy = publish_run(run, tmp_path)
+    assert copy.path == tmp_path / run.name and copy.info == run.info
+    assert contents(tmp_path).keys() == STAGES | {"run.json"}
+    for name in copy.info["files"]:
+        assert copy.file(name).read_bytes() == run.file(name).read_bytes()
+    with pytest.raises(FileExistsError, match="is there already: remove it first"):
+        publish_run(run, tmp_path)
+
+
+def test_it_may_go_without_training_features(run, tmp_path):
+    copy = publish_run(run, tmp_path, training_features=False)
+    assert contents(tmp_path).keys() == (STAGES | {"run.json"}) - {"features/train.safetensors"}
+    assert not copy.has_training_features
+    test = run.features("test")
+    for name, scorer in copy.scorers(2).items():
+        np.testing.assert_array_equal(
+            scorer.score_samples(test), run.scorers(2)[name].score_samples(test)
+        )
+
+
+def test_it_may_go_without_the_pixel_cnn_whose_word_stays(run, tmp_path):
+    copy = publish_run(run, tmp_path, pixel_cnn=False)
+    assert contents(tmp_path).keys() == (STAGES | {"run.json"}) - {"density/pixel_cnn.safetensors"}
+    assert copy.bits_per_dim == run.bits_per_dim
+    for name in copy.bits_per_dim:
+        ours, theirs = copy.image_log_likelihood(name), run.image_log_likelihood(name)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_path):
+    copy = publish_run(run, tmp_path, logits=False)
+    head, own = copy.classifier().head, run.features("test")
+    for batch, whole in (
+        (copy.features("test"), own),
+        (copy.attack("fgsm", 8 / 255), run.attack("fgsm", 8 / 255)),
+        (copy.ood("photo_patches"), run.ood("photo_patches")),
+        (copy.adaptive_attack(0), run.adaptive_attack(0)),
+    ):
+        np.testing.assert_array_equal(batch.features, whole.features)
+        np.testing.assert_array_equal(batch.labels, whole.labels)
+        expected = batch.features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+        np.testing.assert_allclose(batch.logits, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batch.logits, whole.logits, rtol=0, atol=0.02)  # float16
+    assert copy.info["accuracy"]["test"] == copy.features("test").accuracy
+    assert copy.info["attack_accuracy"]["bim-8"] == copy.attack("bim", 8 / 255).accuracy
+    assert copy.info["ood"] == run.info["ood"]
+    small, large = (each.file("features/test.safetensors").stat().st_size for each in (copy, run))
+    assert small < large - 4 * own.logits.size + 1000
+    with pytest.raises(ValueError, match="holds a FeatureSet without logits, not a FeatureSet"):
+        FeatureSet.load(copy.file("features/test.safetensors"))
+
+
+def test_a_damaged_run_is_not_published(root, tmp_path):
+    (root / EXPERIMENT.name / "features/test.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"features/test\.safetensors .* is damaged"):
+        publish_run(load_run(root / EXPERIMENT.name), tmp_path / "book")
+    assert not [path for path in (tmp_path / "book").rglob("*") if path.is_file()]
