@@ -43,6 +43,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_sweep",
             "stored_evidence",
             "threshold_explorer",
+            "trainings_sentence",
+            "trainings_table",
         ],
         "classifiers": [
             "FeatureClassifier",

@@ -380,6 +380,11 @@ class Run:
         file = mixture_file(n_components)
         return [r for r in runs if r.has_training_features or file in r.info["files"]]
 
+    def trainings(self):
+        """The runs of this network on these images, each with another seed, in their order."""
+        found = self.path.parent.glob("seed*/run.json")
+        return sorted((Run(file.parent) for file in found), key=lambda run: run.experiment.seed)
+
     def figure(self, name):
         """Path of a figure that was drawn when the images were at hand."""
         return self.file(f"figures/{name}.png")

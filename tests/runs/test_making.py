@@ -146,13 +146,14 @@ def test_a_file_of_an_older_experiment_is_not_the_runs(root):
             ask()
 
 
-def test_another_seed_is_another_run(root, run):
+def test_another_seed_is_another_training_judged_on_the_same_images(root, run):
     before = contents(root)
     other = make(root, replace(EXPERIMENT, seed=1))
     assert other.name == "digits/tiny/seed1"
     assert contents(root) == before
     assert not np.array_equal(other.features("test").logits, run.features("test").logits)
-    assert not np.array_equal(other.attacked, run.attacked)
+    assert np.array_equal(other.attacked, run.attacked)
+    assert [each.name for each in other.trainings()] == [run.name, other.name]
 
 
 def test_anybodys_images_are_an_out_of_distribution_set(root, tmp_path):

@@ -13,10 +13,13 @@ ATTACKS = {"fgsm": fgsm, "bim": bim}
 
 
 def attacked_rows(journal):
-    """Rows of the test split that are attacked, ascending."""
-    own, test = journal.experiment, journal.own_images("test")
-    count = min(own.attack_images, len(test))
-    return np.sort(np.random.default_rng(own.seed).choice(len(test), count, False))
+    """Rows of the test split that are attacked, ascending: the same for every seed of a training.
+
+    So several trainings are compared on the same images.
+    """
+    test = journal.own_images("test")
+    count = min(journal.experiment.attack_images, len(test))
+    return np.sort(np.random.default_rng(0).choice(len(test), count, False))
 
 
 def _pixels(image_set):

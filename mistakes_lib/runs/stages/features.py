@@ -20,7 +20,7 @@ def features(journal, split):
 def ood_images(journal, name):
     """The images of an out-of-distribution set that the run uses, an ImageSet."""
     own = journal.experiment
-    return journal.images(name, "test").subset(own.ood[name], seed=own.seed)
+    return journal.images(name, "test").subset(own.ood[name])
 
 
 def out_of_distribution(journal):
