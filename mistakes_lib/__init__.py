@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "feature_match",
             "fgsm",
             "hinge_attack",
+            "kurakin_steps",
             "targets_elsewhere",
         ],
         "book": [

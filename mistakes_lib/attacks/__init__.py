@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adaptive": ["adaptive_bim", "feature_match", "hinge_attack", "targets_elsewhere"],
-        "gradient": ["bim", "fgsm"],
+        "gradient": ["bim", "fgsm", "kurakin_steps"],
     },
 )

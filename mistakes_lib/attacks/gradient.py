@@ -14,7 +14,7 @@ from mistakes_lib.support.checks import as_array, as_labels, check_pixels, check
 from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
 from mistakes_lib.support.progress import progress_bar
 
-__all__ = ["bim", "fgsm"]
+__all__ = ["bim", "fgsm", "kurakin_steps"]
 
 
 def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", progress=False):
@@ -117,6 +117,30 @@ def bim(
         device=device,
         progress=progress,
     )
+
+
+def kurakin_steps(eps):
+    """The steps that Kurakin et al. (2016, §2.2) take themselves: arguments of :func:`bim`.
+
+    Theirs are steps of one pixel level, α = 1/255, and min(ε + 4, 1.25 ε) of them, ε in levels.
+
+    Args:
+        eps: L∞ radius in [0, 1] pixel units.
+
+    Returns:
+        dict with ``step`` and ``iterations``, at least one.
+
+    Raises:
+        ValueError: ``eps`` is not in [0, 1].
+
+    Example:
+        >>> steps = kurakin_steps(8 / 255)
+        >>> round(steps["step"] * 255, 6), steps["iterations"]
+        (1.0, 10)
+    """
+    _check_eps(eps)
+    level = eps * 255
+    return {"step": 1 / 255, "iterations": max(1, int(min(level + 4, 1.25 * level) + 1e-9))}
 
 
 def _ascend(

@@ -64,9 +64,12 @@ class Experiment:
             :class:`~mistakes_lib.training.ensembles.TemporalEnsembling`, which is also what None
             says, with its defaults; False does not use them, so that the network is trained
             supervised on the labelled images alone, the twin to compare with.
-        seed: seed of initial weights, training, subsets and mixtures.
+        seed: seed of initial weights, training and mixtures. The images that are attacked or out of
+            distribution are the same for every seed.
         attacks: "fgsm", "bim" or both.
         eps_levels: L∞ radii in units of 1/255, whole or not: 25.5 is a radius of 0.1.
+        kurakin_levels: radii of BIM with the steps of its authors instead of ours, in units of
+            1/255; see :func:`~mistakes_lib.attacks.kurakin_steps`.
         attack_images: how many test images are attacked.
         ood: name of each out-of-distribution set → how many of its images are used at most.
         mixtures: numbers of mixture components K to fit and keep.
@@ -97,6 +100,7 @@ class Experiment:
     seed: whole(0) = 0
     attacks: several(one_of(*ATTACKS)) = ATTACKS
     eps_levels: several(number(gt=0, le=255)) = (1, 2, 4, 8)
+    kurakin_levels: several(number(gt=0, le=255)) = ()
     attack_images: whole(1) = 2000
     ood: dict[DATA_SET, whole(1)] = field(default_factory=dict)
     mixtures: several(whole(1)) = (100,)
@@ -114,7 +118,7 @@ class Experiment:
         if few and self.ensembling and self.then:
             text = "goes on from supervised training, not from Temporal Ensembling"
             problems.append((("then",), text))
-        for name in ("attacks", "eps_levels", "mixtures"):
+        for name in ("attacks", "eps_levels", "kurakin_levels", "mixtures"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 problems.append(((name,), f"must hold each value once, got {values}"))

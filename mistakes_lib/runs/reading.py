@@ -174,11 +174,12 @@ class Run:
         """FeatureSet of the adversarial images, with the labels of the originals.
 
         Args:
-            name: "fgsm" or "bim".
-            eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255; 0.1 is the
-                level 25.5.
+            name: "fgsm", "bim", or "kurakin", BIM with the steps of its authors.
+            eps: L∞ radius in [0, 1] pixel units, one of :attr:`eps_levels` / 255 (for "kurakin"
+                one of ``experiment.kurakin_levels``); 0.1 is the level 25.5.
         """
-        return self._batch(attack_file(name, self.eps_level(eps)))
+        known = self.experiment.kurakin_levels if name == "kurakin" else self.eps_levels
+        return self._batch(attack_file(name, self._nearest_level(eps, known)))
 
     def eps_level(self, eps):
         """The one of :attr:`eps_levels` that an L∞ radius in [0, 1] pixel units is.
@@ -186,9 +187,12 @@ class Run:
         Raises:
             ValueError: the run holds no attack with this radius.
         """
-        level = min(self.eps_levels, key=lambda known: abs(known - eps * 255), default=np.inf)
+        return self._nearest_level(eps, self.eps_levels)
+
+    def _nearest_level(self, eps, known):
+        level = min(known, key=lambda level: abs(level - eps * 255), default=np.inf)
         if abs(level - eps * 255) > 0.01:
-            levels = ", ".join(f"{known:g}/255" for known in self.eps_levels)
+            levels = ", ".join(f"{level:g}/255" for level in known) or "none"
             raise ValueError(
                 f"run {self.name} holds no attack with eps = {eps * 255:.4g}/255; it has {levels}"
             )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.attacks import adaptive_bim, bim, fgsm, kurakin_steps
 from mistakes_lib.classifiers import FeatureClassifier
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.features.feature_set import extract_features
@@ -80,6 +80,19 @@ def test_bim_equals_torchattacks(classifier, eps, step, iterations):
     peer = torchattacks.BIM(classifier, eps=eps, alpha=step, steps=iterations)(images, labels)
     ours = bim(classifier, images, labels, eps, step=step, iterations=iterations, device="cpu")
     torch.testing.assert_close(ours, peer, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("level", "iterations"),
+    [(0.5, 1), (1, 1), (2, 2), (4, 5), (8, 10), (16, 20), (25.5, 29)],  # by hand, rounded down
+)
+def test_kurakins_own_steps(level, iterations):
+    assert kurakin_steps(level / 255) == {"step": 1 / 255, "iterations": iterations}
+
+
+def test_kurakins_steps_of_no_radius_are_refused():
+    with pytest.raises(ValueError, match="not 8"):
+        kurakin_steps(8)
 
 
 def test_bim_takes_the_documented_default_step(classifier):

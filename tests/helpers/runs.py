@@ -34,6 +34,7 @@ EXPERIMENT = Experiment(
     architecture={"name": "densenet_bc", "depth": 10, "growth_rate": 4, "dropout": 0.1},
     recipe=Recipe(epochs=2, lr=0.2, schedule="one_cycle", max_shift=1, flip=False),
     eps_levels=(8, 32),
+    kurakin_levels=(2,),
     attack_images=12,
     ood={"photo_patches": 15},
     mixtures=(2,),
@@ -43,6 +44,7 @@ EXPERIMENT = Experiment(
 )
 FEATURES = {f"features/{split}.safetensors" for split in ("train", "validation", "test")}
 ATTACKS = {f"attacks/{name}-{level}.safetensors" for name in ("fgsm", "bim") for level in (8, 32)}
+ATTACKS |= {"attacks/kurakin-2.safetensors"}
 ADAPTIVE = {"attacks/adaptive-0.safetensors", "attacks/adaptive-2.5.safetensors"}
 SCORERS = {
     f"scorers/{name}.safetensors"

@@ -59,7 +59,7 @@ def test_run_json_says_what_the_run_is(run):
     assert info["environment"]["torch"] == version("torch")
     assert run.ood_sets == {"photo_patches": load_dataset("photo_patches").description}
     assert list(info["attack_accuracy"]) == [
-        *("fgsm-8", "fgsm-32", "bim-8", "bim-32"),
+        *("fgsm-8", "fgsm-32", "bim-8", "bim-32", "kurakin-2"),
         *("adaptive-0", "adaptive-2.5"),
     ]
 
@@ -95,6 +95,15 @@ def test_the_attacks_are_those_of_the_named_rows(run):
             np.testing.assert_allclose(again.logits, stored.logits, rtol=0, atol=1e-4)
             np.testing.assert_array_equal(stored.labels, test.labels)
             assert run.info["attack_accuracy"][f"{name}-{level}"] == stored.accuracy
+
+
+def test_bim_with_its_authors_steps_is_beside_ours(run):
+    test, eps = digits()[run.attacked], 2 / 255
+    adversarial = bim(run.classifier(), test.images, test.labels, eps, step=1 / 255, iterations=2)
+    again = extract_features(run.classifier(), adversarial, device="cpu")
+    np.testing.assert_allclose(again.logits, run.attack("kurakin", eps).logits, rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"no attack with eps = 8/255; it has 2/255$"):
+        run.attack("kurakin", 8 / 255)
 
 
 def test_a_radius_of_a_tenth_is_the_level_25_5(root):

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.attacks import adaptive_bim, bim, fgsm, kurakin_steps
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.runs.files import adaptive_file, attack_file, mixture_file
 
 __all__ = ["adaptive_attack", "attacked_rows", "attacks"]
 
-ATTACKS = {"fgsm": fgsm, "bim": bim}
+ATTACKS = {"fgsm": fgsm, "bim": bim, "kurakin": bim}
 
 
 def attacked_rows(journal):
@@ -29,23 +29,25 @@ def _pixels(image_set):
 def attacks(journal):
     """Features of the images attacked by each attack with each radius."""
     own, test = journal.experiment, journal.own_images("test")[attacked_rows(journal)]
-    for name in own.attacks:
-        for level in own.eps_levels:
+    wanted = [(name, level, {}) for name in own.attacks for level in own.eps_levels]
+    wanted += [("kurakin", level, kurakin_steps(level / 255)) for level in own.kurakin_levels]
+    for name, level, steps in wanted:
 
-            def compute(path, name=name, level=level):
-                adversarial = ATTACKS[name](
-                    journal.classifier,
-                    _pixels(test),
-                    test.labels,
-                    level / 255,
-                    device=journal.device,
-                    progress=journal.progress,
-                )
-                batch = journal.extract(path, adversarial, test.labels)
-                return {"accuracy": batch.accuracy, "count": len(batch)}
+        def compute(path, name=name, level=level, steps=steps):
+            adversarial = ATTACKS[name](
+                journal.classifier,
+                _pixels(test),
+                test.labels,
+                level / 255,
+                **steps,
+                device=journal.device,
+                progress=journal.progress,
+            )
+            batch = journal.extract(path, adversarial, test.labels)
+            return {"accuracy": batch.accuracy, "count": len(batch)}
 
-            inputs = [journal.sha("classifier.safetensors"), test.fingerprint, name, level]
-            journal.stage(attack_file(name, level), inputs, compute)
+        inputs = [journal.sha("classifier.safetensors"), test.fingerprint, name, level]
+        journal.stage(attack_file(name, level), inputs, compute)
 
 
 def adaptive_attack(journal):
