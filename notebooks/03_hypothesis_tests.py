@@ -154,7 +154,7 @@ deviations = [won.mean(axis=axis).std(ddof=1) / np.sqrt(won.shape[1 - axis]) for
 error = np.hypot(*deviations)
 assert np.isclose(won.sum(), result.u_correct) and np.isclose(won.mean(), result.auroc)
 reach = norm.isf((1 - confidence) / 2) * error / (won.mean() * (1 - won.mean()))  # in log-odds
-assert np.allclose(expit(logit(won.mean()) + [-reach, reach]), result.auroc_ci)
+assert np.allclose(expit(logit(won.mean()) + np.array([-reach, reach])), result.auroc_ci)
 print(f"AUROC {won.mean():.3f}, standard error {error:.4f}")
 
 # %% [markdown]

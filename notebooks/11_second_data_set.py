@@ -73,18 +73,18 @@ for each in runs:
     for failure, (mixture, *groups) in pairs.items():
         both = score_pairs({"density": mixture, "confidence": calibrated}, *groups)
         rows[failure, each.title] = auroc_table(both).AUROC
-table = pd.DataFrame(rows).T.rename_axis(["failure", "run"]).rename(plotting.set_name, level=0)
+both_sets = pd.DataFrame(rows).T.rename_axis(["failure", "run"]).rename(plotting.set_name, level=0)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
-lead = (table.density - table.confidence).unstack().dropna()
+lead = (both_sets.density - both_sets.confidence).unstack().dropna()
 same = (lead > 0).nunique(axis=1) == 1
 one, other = (f"{each.title}, {each.info['accuracy']['test']:.1%} accurate" for each in runs)
 differs = f" (not: {', '.join(same.index[~same])})" if not same.all() else ""
 Markdown(
     f"**Verdict.** Two networks are compared: {one}; and {other}. For {same.sum()} of the {len(same)} "
     f"kinds of failure the same method wins on both, density or confidence{differs}. Density detects "
-    f"mistakes with an AUROC of {table.density['own mistakes'].iloc[0]:.3f} on the first and "
-    f"{table.density['own mistakes'].iloc[-1]:.3f} on the second."
+    f"mistakes with an AUROC of {both_sets.density['own mistakes'].iloc[0]:.3f} on the first and "
+    f"{both_sets.density['own mistakes'].iloc[-1]:.3f} on the second."
 )
 
 # %% [markdown]
@@ -92,10 +92,10 @@ Markdown(
 # that only one of the networks should find strange.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-table.unstack("run").map("{:.2f}".format).replace("nan", "–")
+both_sets.unstack("run").map("{:.2f}".format).replace("nan", "–")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
-ahead = table.density > table.confidence
+ahead = both_sets.density > both_sets.confidence
 Markdown(
     "Density is above confidence in "
     + " and in ".join(
@@ -140,8 +140,8 @@ Markdown(
     f"- For {same.sum()} of {len(same)} kinds of failure the same method wins on both data sets.\n"
     f"- On the second one density is above confidence in {won.loc[runs[1].title, 'sum']} of "
     f"{won.loc[runs[1].title, 'size']} kinds of failure.\n"
-    f"- Density detects its mistakes with an AUROC of {table.density['own mistakes'].iloc[-1]:.2f}, against "
-    f"{table.density['own mistakes'].iloc[0]:.2f} on the first."
+    f"- Density detects its mistakes with an AUROC of {both_sets.density['own mistakes'].iloc[-1]:.2f}, against "
+    f"{both_sets.density['own mistakes'].iloc[0]:.2f} on the first."
 )
 
 # %% [markdown]
