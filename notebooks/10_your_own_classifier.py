@@ -218,8 +218,8 @@ verdict.update(
 # %% [markdown]
 # ## Does it flag what it should?
 #
-# We try three kinds of trouble, one for each of the paper's (its Fig. 4, Table 3 and Fig. 2): an attack
-# ({term}`FGSM`), noise, and natural {term}`mistakes <mistake>` if there are any.
+# We try three kinds of trouble: an attack ({term}`FGSM`, as in the paper's Fig. 4), noise (as in its
+# Table 3), and natural {term}`mistakes <mistake>` if there are any (as in its Fig. 2).
 
 # %% tags=["nbval-ignore-output"]
 attacked = fgsm(watched, images["test"].images, images["test"].labels, eps)
