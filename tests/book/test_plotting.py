@@ -81,13 +81,20 @@ def test_density_confidence_and_the_best_other_are_named_and_the_rest_is_grey(ax
     assert legend(ax) == [
         f"density ({area})",
         f"confidence ({area})",
-        "3 other methods",
         f"best other: ViM ({best})",
+        "3 other methods",
         "chance (0.500)",
     ]
     density, confidence = ax.lines[:2]
     assert (density.get_color(), confidence.get_color()) == (plotting.DENSITY, plotting.CONFIDENCE)
-    assert density.get_linewidth() > confidence.get_linewidth() > ax.lines[2].get_linewidth()
+    assert density.get_linewidth() > confidence.get_linewidth() > ax.lines[3].get_linewidth()
+
+
+def test_raw_confidence_is_no_other_method_beside_confidence(ax):
+    names = ("GMM-100", "Calibrated", "Energy", "ViM", "Mahalanobis", "Max softmax")
+    sharper = RNG.normal(3, size=80), PAIRS["one"][1]
+    plotting.roc_curves(ax, dict.fromkeys(names, PAIRS["one"]) | {"Max softmax": sharper})
+    assert "raw" not in " ".join(legend(ax))
 
 
 def test_few_methods_are_all_named_and_keep_their_colours(ax):

@@ -83,12 +83,11 @@ def _draw(ax, curves, areas, *, lower_is_better=False, digits=3):
     sign = -1 if lower_is_better else 1
     looks = method_looks({name: sign * area for name, area in areas.items()})
     unnamed = sum(label is None for label, _ in looks.values())
-    for name, (x, y) in curves.items():
-        label, style = looks[name]
+    for name, (label, style) in looks.items():
         text = f"{label} ({areas[name]:.{digits}f})" if label else "_"
         if label is None and unnamed:
             text, unnamed = f"{unnamed} other methods", 0
-        ax.plot(x, y, label=text, **style)
+        ax.plot(*curves[name], label=text, **style)
 
 
 def _report(trusted, suspect):

@@ -134,7 +134,8 @@ def method_looks(areas):
         areas: dict of method → its area, higher = better.
 
     Returns:
-        dict of method → (name or None, dict of matplotlib's options for the line).
+        dict of method → (name or None, dict of matplotlib's options for the line); of more than
+        five methods, those with a name come first.
     """
     known = {"density": DENSITY, "confidence": CONFIDENCE}
     fixed = {}
@@ -142,23 +143,20 @@ def method_looks(areas):
         short = method_name(name, sizes=False)
         if short in known and short not in fixed.values():
             fixed[name] = short
-    others = sorted((name for name in areas if name not in fixed), key=areas.get, reverse=True)
     looks = {}
-    for i, name in enumerate(name for name in areas if name in fixed):
-        thick = 2.6 if fixed[name] == "density" else 1.8
-        style = {"color": known[fixed[name]], "linewidth": thick, "zorder": 4 - i}
-        looks[name] = (fixed[name], style)
-    few = len(areas) <= FEW
-    colours = PALETTE[2:] if fixed else PALETTE
-    for i, name in enumerate(areas if few else others):
-        if name in fixed:
-            continue
-        if few:
-            style = {"color": colours[i % len(colours)], "linestyle": LINES[i % len(LINES)]}
-            looks[name] = (method_name(name), style)
-        elif i == 0:
-            style = {"color": BEST_OTHER, "linestyle": "-.", "zorder": 2.5}
-            looks[name] = (f"best other: {method_name(name)}", style)
-        else:
-            looks[name] = (None, {"color": "0.7", "linewidth": 0.7, "zorder": 1})
-    return {name: looks[name] for name in areas}
+    for name, short in sorted(fixed.items(), key=lambda item: list(known).index(item[1])):
+        thick, above = (2.6, 4) if short == "density" else (1.8, 3)
+        looks[name] = (short, {"color": known[short], "linewidth": thick, "zorder": above})
+    others = [name for name in areas if name not in fixed]
+    if len(areas) <= FEW:
+        for i, name in enumerate(others):
+            colour = (PALETTE[2:] if fixed else PALETTE)[i]
+            looks[name] = (method_name(name), {"color": colour, "linestyle": LINES[i]})
+        return {name: looks[name] for name in areas}
+    # Raw confidence orders inputs nearly as confidence does: it is no other method.
+    rivals = [n for n in others if n != "Max softmax" or "confidence" not in fixed.values()]
+    best = max(rivals, key=areas.get)
+    style = {"color": BEST_OTHER, "linestyle": "-.", "zorder": 2.5}
+    looks[best] = (f"best other: {method_name(best)}", style)
+    grey = {"color": "0.7", "linewidth": 0.7, "zorder": 1}
+    return looks | {name: (None, grey) for name in others if name != best}
