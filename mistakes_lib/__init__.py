@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "InteractiveFigure",
             "NetworkVerdict",
             "as_evidence",
+            "claim_badges",
             "conditions_of",
             "execute_chapter",
             "judge",

@@ -14,6 +14,7 @@ __all__ = [
     "ATTACKS",
     "EXPERIMENT",
     "FEATURES",
+    "OF_IMAGES",
     "PIXELS",
     "RECORDS",
     "SCORERS",
@@ -67,7 +68,9 @@ STAGES = {
     *SCORERS,
     "figures/examples.png",
     "figures/pictures.png",
+    "figures/strange-photo_patches.png",
 }
+OF_IMAGES = {*PIXELS, "figures/strange-photo_patches.png"}  # which no classifier made
 RECORDS = {"run.json", "stages.json"}
 
 

@@ -14,7 +14,7 @@ from mistakes_lib.runs import Run, load_run, make_run, publish_run
 from tests.helpers.runs import (
     ATTACKS,
     EXPERIMENT,
-    PIXELS,
+    OF_IMAGES,
     RECORDS,
     STAGES,
     assert_same_run,
@@ -112,11 +112,15 @@ def test_a_damaged_run_json_is_written_again(root, published):
         ({"attacks": ("bim",)}, set()),
         (
             {"ood": {"photo_patches": 16}},
-            {"ood/photo_patches.safetensors", "pixels/photo_patches.safetensors"},
+            {
+                "ood/photo_patches.safetensors",
+                "pixels/photo_patches.safetensors",
+                "figures/strange-photo_patches.png",
+            },
         ),
         ({"ood": {}}, set()),
-        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES - PIXELS),
-        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES - PIXELS),
+        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES - OF_IMAGES),
+        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES - OF_IMAGES),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

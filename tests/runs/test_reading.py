@@ -257,6 +257,16 @@ def test_pictures_are_test_images_from_the_least_likely_to_the_likeliest(run):
         assert np.ptp(np.diff(ranks)) <= 1, "evenly spread"
 
 
+def test_strange_pictures_are_the_first_of_their_set(run):
+    sheet = np.asarray(Image.open(run.figure("strange-photo_patches")))
+    edge, width, _ = sheet.shape
+    images = sheet.reshape(edge, width // edge, edge, 3).transpose(1, 3, 0, 2)
+    count = len(run.ood("photo_patches"))
+    whole = load_dataset("photo_patches", "test", size=edge).subset(count)
+    assert len(images) == min(12, count)
+    np.testing.assert_array_equal(images, whole.images[: len(images)])
+
+
 def test_large_images_are_pictured_small(tmp_path):
     rng = np.random.default_rng(0)
     for label in ("left", "right"):
