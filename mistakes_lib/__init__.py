@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "book": [
             "InteractiveFigure",
             "as_evidence",
+            "check",
             "conditions_of",
             "execute_chapter",
             "judge",
