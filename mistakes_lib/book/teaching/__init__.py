@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checking": ["Checked", "check"],
         "exercises": ["Exercise", "find_exercise", "find_exercises"],
+        "lessons": ["write_lessons"],
         "sets": ["solution_notebook", "student_notebook"],
     },
 )

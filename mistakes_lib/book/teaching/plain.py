@@ -12,6 +12,7 @@ DIRECTIVE = re.compile(
 )
 ROLE = re.compile(r"\{(?P<name>[\w:]+)\}`(?P<words>[^`]*?)(?:\s*<(?P<target>[^>`]*)>)?`")
 UNTITLED = {"admonition", "margin"}  # their first words are a title, and no name of a kind
+KINDS = {"def": "definition", "thm": "theorem", "prop": "proposition", "alg": "algorithm"}
 HIDDEN = {"tableofcontents", "bibliography"}
 
 
@@ -23,18 +24,18 @@ def plain_markdown(text):
 
     Returns:
         str: directives are quotations with a bold head, references are the words or the label that
-        they show, equations have lost their labels.
+        they show, an equation's label is its tag.
 
     Example:
         >>> plain_markdown("The {term}`ROC curve <roc>` of {cite}`guo2017`, see {eq}`eq-u`.")
-        'The ROC curve of [guo2017], see (eq-u).'
+        'The ROC curve of [guo2017], see (u).'
         >>> print(plain_markdown("```{margin} Why?\\nBecause.\\n```"))
         > **Why?**
         >
         > Because.
     """
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\$\$ \([\w-]+\)$", "$$", text, flags=re.MULTILINE)
+    text = re.sub(r"^\$\$ \(eq-([\w-]+)\)$", r"\\tag{\1}\n$$", text, flags=re.MULTILINE)
     while DIRECTIVE.search(text):
         text = DIRECTIVE.sub(_quotation, text)
     return ROLE.sub(_words, text).strip()
@@ -56,7 +57,9 @@ def _words(found):
     if name == "cite":
         return f"[{words}]"
     if name == "eq":
-        return f"({words})"
+        return f"({words.removeprefix('eq-')})"
+    if name == "prf:ref" and not target:
+        return f"the {KINDS.get(words.partition('-')[0], 'text')} above"
     if name == "doc" and not target:
         return f"`{words.rpartition('/')[2]}`"
     return words or target

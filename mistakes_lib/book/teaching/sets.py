@@ -35,8 +35,8 @@ def parameters_for(chapter, parameters):
         50
     """
     shared, exceptions = load_parameters(parameters)
-    values = shared | exceptions.get(chapter, {})
-    return {name: value for name, value in values.items() if name in chapter_defaults(chapter)}
+    values, declared = shared | exceptions.get(chapter, {}), chapter_defaults(chapter)
+    return {name: value for name, value in values.items() if name in declared}
 
 
 def student_notebook(chapter, *, parameters="quick"):
