@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf notebooks test benchmarks format lock clean
+.PHONY: help setup book pdf teach notebooks test benchmarks format lock clean
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,10 @@ book: $(INSTALLED)  ## execute the chapters and publish the book; PARAMETERS=qui
 
 pdf: $(INSTALLED)  ## print the committed book to _build/mistakes.pdf (needs Chromium or Chrome)
 	@$(BIN)/python book/build.py pdf
+
+# The runs are those of `make book PARAMETERS=quick`.
+teach: $(INSTALLED)  ## write notebooks for students, solutions, slides and a handout to teach/
+	@MISTAKES_RUNS="$${MISTAKES_RUNS:-_build/quick/runs}" $(BIN)/mistakes teach
 
 test: $(INSTALLED)  ## ruff, the rooms' order, then every test: library, doctests, chapters, published pages
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "NetworkVerdict",
             "as_evidence",
             "claim_badges",
+            "check",
             "conditions_of",
             "execute_chapter",
             "judge",

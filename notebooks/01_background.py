@@ -215,10 +215,58 @@ Markdown(
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-softmax-by-hand
+#
+# Three logits are 2, 1 and 0. What is the {term}`confidence` of the prediction?
+# ```
+#
+# ```{solution-start} ex-softmax-by-hand
+# :class: dropdown
+# ```
+
+# %%
+from scipy.special import softmax
+
+answer = softmax([2, 1, 0]).max()
+print(f"{answer:.3f}")
+
+# %% [markdown]
+# The confidence is far from 1 although the prediction leads by a whole logit, because a lead of one
+# logit multiplies the odds by $e$ only.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise} By hand
+# :label: ex-ece-by-hand
+#
+# A network makes ten predictions. Five have a confidence of `0.9`, and four of them are right. Five have
+# a confidence of `0.6`, and two of them are right. Compute the {term}`ECE` with {eq}`eq-ece`.
+# ```
+#
+# ```{solution-start} ex-ece-by-hand
+# :class: dropdown
+# ```
+
+# %%
+import numpy as np
+
+sizes, right, sure = np.array([5, 5]), np.array([4, 2]) / 5, np.array([0.9, 0.6])
+answer = (sizes / 10 * abs(right - sure)).sum()
+print(f"{answer:.3f}")
+
+# %% [markdown]
+# Each bin counts by its share of the predictions, because the ECE is the mean gap over predictions and
+# not over bins.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-confusions
 #
-# Which two classes does the network confuse most often?
+# Which two classes does the network confuse most often, and how often?
 # ```
 #
 # ```{solution-start} ex-confusions
@@ -231,9 +279,13 @@ from sklearn.metrics import confusion_matrix
 confusion = confusion_matrix(test.labels, test.predictions)
 confusion[range(len(confusion)), range(len(confusion))] = 0  # keep the mistakes
 truth, predicted = divmod(confusion.argmax(), len(confusion))
-print(f"{source.classes[truth]} → {source.classes[predicted]}: {confusion.max()} times")
+answer = confusion.max()
+print(f"{source.classes[truth]} → {source.classes[predicted]}: {answer} times")
 
 # %% [markdown]
+# One direction is counted, and not the other, because a row of the matrix is the true class and a
+# column the predicted one.
+#
 # ```{solution-end}
 # ```
 #
@@ -249,9 +301,13 @@ print(f"{source.classes[truth]} → {source.classes[predicted]}: {confusion.max(
 
 # %%
 kept = confidences >= 0.9
-print(f"{kept.mean():.1%} are kept; {(~test.correct[kept]).sum()} of {len(wrong)} mistakes remain")
+answer = (~test.correct[kept]).sum()
+print(f"{kept.mean():.1%} are kept; {answer} of {len(wrong)} mistakes remain")
 
 # %% [markdown]
+# These mistakes remain because the network is confident in them: no threshold on confidence removes
+# them without refusing all predictions that are less sure.
+#
 # ```{solution-end}
 # ```
 #

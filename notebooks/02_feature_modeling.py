@@ -283,10 +283,36 @@ Markdown(
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-em-step
+#
+# Three points lie at 0, 1 and 2 on a line. Two components have the weight ½ and the variance 1 each, and
+# their means are 0 and 2. Take one step of {prf:ref}`alg-em`. Where is the mean of the first component
+# now?
+# ```
+#
+# ```{solution-start} ex-em-step
+# :class: dropdown
+# ```
+
+# %%
+points, means = np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0])
+shared = np.exp(-((points[:, None] - means) ** 2) / 2)  # (n, K), equal weights and variances
+shared /= shared.sum(axis=1, keepdims=True)
+answer = (shared[:, 0] * points).sum() / shared[:, 0].sum()
+print(f"responsibilities {shared[:, 0].round(3)}, mean {answer:.3f}")
+
+# %% [markdown]
+# The mean leaves its own point and moves towards the others, because the component is responsible for
+# half of the point in the middle and for a little of the far one.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-bpd
 #
-# Scale all features by 10. What happens to the bits per dimension of a refitted mixture, and does
+# Scale all features by 10. By how much do the bits per dimension of a refitted mixture grow, and does
 # the ranking of inputs change?
 # ```
 #
@@ -298,16 +324,22 @@ Markdown(
 scaled = DiagonalGMM(1, reg_covar=0).fit(10 * few)
 plain = DiagonalGMM(1, reg_covar=0).fit(few)
 shift = scaled.bits_per_dim(10 * few) - plain.bits_per_dim(few)
-print(f"each grows by {shift.mean():.4f} = log2(10) = {np.log2(10):.4f} bits; no ranking changes")
+answer = shift.mean()
+print(f"each grows by {answer:.4f} = log2(10) = {np.log2(10):.4f} bits; no ranking changes")
 
 # %% [markdown]
+# No ranking changes, because every density is divided by the same $10^D$, the volume of a unit cube
+# after scaling.
+#
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: ex-usual
 #
-# Is a feature vector that the mixture itself draws usual or unusual, compared with test features?
+# Is a feature vector that the mixture itself draws usual or unusual, compared with test features? Take
+# the median log-likelihood of each, in nats per dimension, and subtract the test features' from the
+# drawn ones'.
 # ```
 #
 # ```{solution-start} ex-usual
@@ -316,12 +348,19 @@ print(f"each grows by {shift.mean():.4f} = log2(10) = {np.log2(10):.4f} bits; no
 
 # %%
 drawn, _ = gmm.sample(len(test))
-for name, points in (("drawn", drawn), ("test", test.features)):
-    print(
-        f"{name:<6} median {np.median(gmm.score_samples(points)) / dimension:.3f} nats / dimension"
-    )
+medians = [np.median(gmm.score_samples(x)) / dimension for x in (drawn, test.features)]
+answer = medians[0] - medians[1]
+print("drawn {:.3f}, test {:.3f} nats per dimension".format(*medians))
+print(
+    "Drawn features are likelier, because test features deviate from the mixture"
+    if answer > 0
+    else "Drawn features are less likely, because test features keep closer to narrow components"
+)
 
 # %% [markdown]
+# The mixture is no perfect description of the features, because its own draws get another likelihood
+# than they do.
+#
 # ```{solution-end}
 # ```
 #

@@ -341,11 +341,35 @@ Markdown(claim_badges(source.name, "evidence-u-test"))
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-staircase
+#
+# Four correct predictions have the scores 2, 4, 5 and 9, and three mistakes the scores 1, 3 and 7. Draw
+# a column for each correct prediction, as high as the number of mistakes below it. How many squares
+# does this staircase cover? That is $U_C$.
+# ```
+#
+# ```{solution-start} ex-staircase
+# :class: dropdown
+# ```
+
+# %%
+heights = [sum(mistake < score for mistake in (1, 3, 7)) for score in (2, 4, 5, 9)]
+answer = sum(heights)
+print(f"columns {heights}: U_C = {answer}, AUROC = {answer / 12:.3f}")
+
+# %% [markdown]
+# The staircase is the ROC curve with its axes counted in inputs, because each column is one correct
+# prediction and its height the number of mistakes that were passed before it.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-u-auroc
 #
-# Count, without ranks, how often a correct input outranks a mistake among 200 of each. Is it
-# $U_C / (nm)$?
+# Count, without ranks, how often a correct input outranks a mistake among the first 200 of each. Is
+# this share $U_C / (nm)$?
 # ```
 #
 # ```{solution-start} ex-u-auroc
@@ -355,16 +379,19 @@ Markdown(claim_badges(source.name, "evidence-u-test"))
 # %%
 good, bad = scores[test.correct][:200], scores[~test.correct][:200]
 counted = (good[:, None] > bad[None, :]).mean() + 0.5 * (good[:, None] == bad[None, :]).mean()
+answer = counted
 print(f"{counted:.6f} and {mann_whitney(good, bad).auroc:.6f}")
 
 # %% [markdown]
+# The two agree because $U_C$ counts these pairs, a tie as one half ({prf:ref}`thm-auroc`).
+#
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: ex-monotone
 #
-# Replace each log-likelihood by its exponential, or by its rank. What changes in the test?
+# Replace each log-likelihood by its exponential, or by its rank. Which $z$ has the test then?
 # ```
 #
 # ```{solution-start} ex-monotone
@@ -374,9 +401,13 @@ print(f"{counted:.6f} and {mann_whitney(good, bad).auroc:.6f}")
 # %%
 ranks = scores.argsort().argsort()
 again = mann_whitney(ranks[test.correct], ranks[~test.correct])
-print(f"nothing: z = {again.z:.4f} as before ({result.z:.4f}), for only the order counts")
+answer = again.z
+print(f"z = {answer:.4f}, before {result.z:.4f}")
 
 # %% [markdown]
+# Nothing changes, because the test uses the order of the scores alone, and an increasing function
+# keeps it.
+#
 # ```{solution-end}
 # ```
 #

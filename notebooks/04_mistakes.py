@@ -371,8 +371,8 @@ Markdown(
 # ```{exercise}
 # :label: ex-price
 #
-# Which threshold catches nine mistakes of ten, and what does it cost? Find it with the figure, then
-# compute it.
+# Which threshold catches nine mistakes of ten, and which share of the correct predictions does it
+# cost? Find it with the figure, then compute it.
 # ```
 #
 # ```{solution-start} ex-price
@@ -381,10 +381,13 @@ Markdown(
 
 # %%
 nine_of_ten = np.quantile(incorrect / dimension, 0.9)
-alarms = (correct / dimension < nine_of_ten).mean()
-print(f"below {nine_of_ten:.3f} nats per dimension; {alarms:.1%} of the correct are flagged, too")
+answer = (correct / dimension < nine_of_ten).mean()
+print(f"below {nine_of_ten:.3f} nats per dimension; {answer:.1%} of the correct are flagged, too")
 
 # %% [markdown]
+# It costs correct predictions because the two histograms overlap: a threshold above nine mistakes of
+# ten lies above these correct predictions as well.
+#
 # ```{solution-end}
 # ```
 #
@@ -435,6 +438,32 @@ print(f"found: {np.mean(alarms):.2%} (standard error {error:.2%})")
 print(f"mistakes caught: {np.mean(catches):.1%}")
 
 # %% [markdown]
+# ```{exercise} By hand
+# :label: ex-conformal-by-hand
+#
+# Ten correct predictions have the scores 41, 23, 50, 37, 19, 28, 44, 31, 39 and 26. Which threshold
+# promises at most two false alarms in ten? ({prf:ref}`thm-conformal`) And how many scores would it take
+# to promise at most one in twenty?
+# ```
+#
+# ```{solution-start} ex-conformal-by-hand
+# :class: dropdown
+# ```
+
+# %%
+held_out = sorted([41, 23, 50, 37, 19, 28, 44, 31, 39, 26])
+k = int(0.2 * (len(held_out) + 1))
+answer = held_out[k - 1]
+assert answer == conformal_threshold(held_out, 0.2)
+print(f"k = {k}: the threshold is {answer}; one in twenty takes {int(1 / 0.05) - 1} scores")
+
+# %% [markdown]
+# The second-lowest score will do, because a new score has each of the eleven ranks with the same chance
+# and lies below it only at the two lowest.
+#
+# ```{solution-end}
+# ```
+#
 # ## Where the information is
 #
 # The head, $W F + b$, decides the class. Adding one vector to all rows of $W$ changes no prediction. So
@@ -660,11 +689,34 @@ Markdown(claim_badges(source.name, "evidence-mistakes"))
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-auroc-five
+#
+# Three correct predictions have the confidences `0.9`, `0.7` and `0.6`, and two mistakes `0.8` and `0.6`.
+# Compute the {term}`AUROC`. A tie counts one half.
+# ```
+#
+# ```{solution-start} ex-auroc-five
+# :class: dropdown
+# ```
+
+# %%
+pairs_in_order = [(c > m) + (c == m) / 2 for c in (0.9, 0.7, 0.6) for m in (0.8, 0.6)]
+answer = sum(pairs_in_order) / len(pairs_in_order)
+print(f"{sum(pairs_in_order)} of {len(pairs_in_order)} pairs: AUROC {answer:.3f}")
+
+# %% [markdown]
+# The AUROC is not an accuracy, because no threshold is chosen: it is the share of pairs in the right
+# order.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-sum
 #
-# Does the combination need the mistakes? Add density and confidence, each
-# standardised on validation data, and compare with what the regression learned.
+# Does the combination need the mistakes? Add density and confidence, each standardised on validation
+# data, and compare the AUROC with what the regression learned.
 # ```
 #
 # ```{solution-start} ex-sum
@@ -679,16 +731,20 @@ for name in (f"GMM-{n_components}", "Calibrated"):
     reference = scorers[name].score_samples(validation)
     total = total + (scorers[name].score_samples(test) - reference.mean()) / reference.std()
 learned = roc_auc_score(test.correct, combined.score_samples(test))
-print(f"sum {roc_auc_score(test.correct, total):.3f}, learned {learned:.3f}")
+answer = roc_auc_score(test.correct, total)
+print(f"sum {answer:.3f}, learned {learned:.3f}")
 
 # %% [markdown]
+# The sum needs no mistakes, because it weighs both scores alike and standardises them on all validation
+# inputs. The regression differs by its weights alone, because its two inputs are the same.
+#
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: ex-train-mistakes
 #
-# Are the mistakes on the *training* images detected as well?
+# Are the mistakes on the *training* images detected as well? Give the AUROC.
 # ```
 #
 # ```{solution-start} ex-train-mistakes
@@ -696,14 +752,17 @@ print(f"sum {roc_auc_score(test.correct, total):.3f}, learned {learned:.3f}")
 # ```
 
 # %%
-train = source.features("train") if source.has_training_features else None
+train, answer = source.features("train") if source.has_training_features else None, ...
 if train is None or train.correct.all():
     print("this run has no training features" if train is None else "no mistake on training images")
 else:
-    value = roc_auc_score(train.correct, scorer.score_samples(train))
-    print(f"{(~train.correct).sum()} training mistakes, AUROC {value:.3f}")
+    answer = roc_auc_score(train.correct, scorer.score_samples(train))
+    print(f"{(~train.correct).sum()} training mistakes, AUROC {answer:.3f}")
 
 # %% [markdown]
+# This AUROC says less than the one on test images, because the mixture was fitted to these very
+# features, mistakes among them.
+#
 # ```{solution-end}
 # ```
 #

@@ -470,10 +470,35 @@ Markdown(claim_badges(source.name, "evidence-adversarial"))
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-fgsm-by-hand
+#
+# An image has four pixels, and the gradient of its loss is $(3, -1, 0, 2)$. How much can an attack with
+# $\varepsilon = 0.1$ raise the loss, to first order?
+# ```
+#
+# ```{solution-start} ex-fgsm-by-hand
+# :class: dropdown
+# ```
+
+# %%
+gradient = np.array([3, -1, 0, 2])
+step = 0.1 * np.sign(gradient)
+answer = gradient @ step
+print(f"step {step}, the loss grows by {answer:.2f}")
+
+# %% [markdown]
+# The direction of the gradient itself would raise the loss less, because only the largest change of a
+# pixel is bounded, so that every pixel may move all the way.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-successful
 #
-# Count only those adversarial inputs that fool the network. Does detection become easier?
+# Count only those adversarial inputs that fool the network. Does detection become easier? Give the
+# AUROC for BIM.
 # ```
 #
 # ```{solution-start} ex-successful
@@ -486,16 +511,20 @@ for name in ("fgsm", "bim"):
     both = score_pairs({"all": scorers[ours]}, clean, batch)
     both |= score_pairs({"successful": scorers[ours]}, clean, batch[~batch.correct])
     values = detection_table(both, random_state=seed).AUROC
-    print(f"{name}: all {values['all']:.3f}, successful {values['successful']:.3f}")
+    answer = values["successful"]
+    print(f"{name}: all {values['all']:.3f}, successful {answer:.3f}")
 
 # %% [markdown]
+# Where detection becomes easier, this is because an attack that fools the network has moved the feature
+# across a border between classes, and one that fails may have left it where it was.
+#
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: ex-fewer-components
 #
-# Does it take a large mixture? Compare with a tenth of the components.
+# Does it take a large mixture? Compare with a tenth of the components, and give the AUROC for BIM.
 # ```
 #
 # ```{solution-start} ex-fewer-components
@@ -506,9 +535,13 @@ for name in ("fgsm", "bim"):
 small = source.density(max(1, n_components // 10), seed=seed)
 for name in ("fgsm", "bim"):
     both = [small.score_samples(b.features) for b in (clean, source.attack(name, eps))]
-    print(f"{name}: K = {small.n_components}: {mann_whitney(*both).auroc:.3f}")
+    answer = mann_whitney(*both).auroc
+    print(f"{name}: K = {small.n_components}: {answer:.3f}")
 
 # %% [markdown]
+# A small mixture does nearly as well where attacked features lie far from all training features,
+# because every mixture is low there.
+#
 # ```{solution-end}
 # ```
 #

@@ -433,11 +433,34 @@ Markdown(claim_badges(source.name, "evidence-ood"))
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-mahalanobis-by-hand
+#
+# Two classes have the means $(0, 0)$ and $(4, 0)$, and both the covariance $\Sigma$ with the variances 4
+# and 1 on its diagonal. Which score has $F = (1, 1)$ by {eq}`eq-mahalanobis`?
+# ```
+#
+# ```{solution-start} ex-mahalanobis-by-hand
+# :class: dropdown
+# ```
+
+# %%
+distances = [((np.array([1, 1]) - mean) ** 2 / [4, 1]).sum() for mean in ([0, 0], [4, 0])]
+answer = -min(distances)
+print(f"squared distances {distances}: the score is {answer}")
+
+# %% [markdown]
+# The second coordinate costs more than the first, though both are 1 from the nearest mean, because its
+# variance is smaller.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-mean
 #
-# Score an input by how close its features' *length* is to the usual one. Which sets does so crude
-# a detector find?
+# Score an input by how close its features' *length* is to the usual one, the mean over the validation
+# set. Which sets does so crude a detector find? Give the AUROC for Gaussian noise.
 # ```
 #
 # ```{solution-start} ex-mean
@@ -449,20 +472,24 @@ from sklearn.metrics import roc_auc_score
 
 usual = np.linalg.norm(source.features("validation").features, axis=1).mean()
 scores = {n: -np.abs(np.linalg.norm(b.features, axis=1) - usual) for n, b in sets.items()}
+values = {}
 for name in source.ood_sets:
     labels = np.r_[np.ones(len(test)), np.zeros(len(scores[name]))]
-    print(
-        f"{plotting.set_name(name):<16} {roc_auc_score(labels, np.r_[scores['test'], scores[name]]):.3f}"
-    )
+    values[name] = roc_auc_score(labels, np.r_[scores["test"], scores[name]])
+    print(f"{plotting.set_name(name):<16} {values[name]:.3f}")
+answer = values["gaussian_noise"]
 
 # %% [markdown]
+# It finds the sets whose features are longer or shorter than usual, and no others, because the length
+# is all that it sees.
+#
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: ex-components-ood
 #
-# Does a mixture with a tenth of the components do as well?
+# Does a mixture with a tenth of the components do as well? Give its AUROC for Gaussian noise.
 # ```
 #
 # ```{solution-start} ex-components-ood
@@ -475,10 +502,14 @@ from mistakes_lib import LogLikelihood
 small = LogLikelihood(source.density(max(1, n_components // 10), seed=seed))
 for name in source.ood_sets:
     pair = score_pairs({"small": small}, test, source.ood(name))
-    value = detection_table(pair, random_state=seed).AUROC["small"]
-    print(f"{plotting.set_name(name):<16} {value:.3f} against {auroc.loc[ours, name]:.3f}")
+    values[name] = detection_table(pair, random_state=seed).AUROC["small"]
+    print(f"{plotting.set_name(name):<16} {values[name]:.3f} against {auroc.loc[ours, name]:.3f}")
+answer = values["gaussian_noise"]
 
 # %% [markdown]
+# Where the number of components matters, this is because the set lies *near* the training features. Far
+# from them every mixture is low.
+#
 # ```{solution-end}
 # ```
 #

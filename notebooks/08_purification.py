@@ -346,10 +346,32 @@ Markdown(claim_badges(source.name, "evidence-purification"))
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-step-by-hand
+#
+# A mixture has one component with the mean 0 and the variance 1, in one dimension. A feature lies at 3,
+# and $2 \nu \ln 2 = 1$. Where does one step of {eq}`eq-monotone` take it?
+# ```
+#
+# ```{solution-start} ex-step-by-hand
+# :class: dropdown
+# ```
+
+# %%
+answer = (0 / 1 + 1 * 3) / (1 / 1 + 1)
+print(f"from 3 to {answer}")
+
+# %% [markdown]
+# The feature stops half-way, because the component and the hold pull equally hard.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-nu
 #
-# What happens to the features as $\nu$ grows?
+# What happens to the features as $\nu$ grows? Start from the features `few`, take the smaller mixture and
+# `monotone_steps` steps, and give the mean distance that they move at $\nu = 10$.
 # ```
 #
 # ```{solution-start} ex-nu
@@ -357,18 +379,25 @@ Markdown(claim_badges(source.name, "evidence-purification"))
 # ```
 
 # %%
+distances = {}
 for strength in (0.1, 10, 1000, 1e6):
     moved = purify(few, small, nu=strength, steps=monotone_steps)
-    print(f"ν = {strength:<9g} mean distance {np.linalg.norm(moved - few, axis=1).mean():.2g}")
+    distances[strength] = np.linalg.norm(moved - few, axis=1).mean()
+    print(f"ν = {strength:<9g} mean distance {distances[strength]:.2g}")
+answer = distances[10]
 
 # %% [markdown]
+# They move less and less, because each unit of distance costs more while the likelihood that it gains
+# stays the same.
+#
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: ex-purify-adversarial
 #
-# Does purification undo an attack?
+# Does purification undo an attack? Purify the features under FGSM at $\nu = 1$ with the smaller mixture,
+# and give the accuracy afterwards.
 # ```
 #
 # ```{solution-start} ex-purify-adversarial
@@ -377,11 +406,15 @@ for strength in (0.1, 10, 1000, 1e6):
 
 # %%
 attacked = source.attack("fgsm", eps)
-mended = purify(attacked.features, small, nu=nu, steps=monotone_steps)
+mended = purify(attacked.features, small, nu=1.0, steps=monotone_steps)
 undone = purification_effect(attacked.features, mended, attacked.labels, head)
-print(f"FGSM: accuracy {undone.before:.1%} → {undone.after:.1%}")
+answer = undone.after
+print(f"FGSM: accuracy {undone.before:.1%} → {answer:.1%}")
 
 # %% [markdown]
+# A feature that the attack has pushed across a border stays there, because the nearest peak of the
+# mixture is now one of the wrong class.
+#
 # ```{solution-end}
 # ```
 #

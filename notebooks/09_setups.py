@@ -307,10 +307,33 @@ Markdown(claim_badges(source.name, "evidence-calibration"))
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-temperature-by-hand
+#
+# Two logits are 2 and 0. What is the confidence at the temperature $T = 2$?
+# ```
+#
+# ```{solution-start} ex-temperature-by-hand
+# :class: dropdown
+# ```
+
+# %%
+import numpy as np
+
+answer = 1 / (1 + np.exp(-2 / 2))
+print(f"{answer:.3f} instead of {1 / (1 + np.exp(-2)):.3f}")
+
+# %% [markdown]
+# The confidence falls, because dividing by $T$ shrinks the lead of the larger logit.
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-temperature
 #
-# Does dividing logits by $T$ change any prediction, or the *order* of confidences?
+# Does dividing logits by $T$ change any prediction, or the *order* of confidences? Give Kendall's $\tau$ of
+# the confidences before and after.
 # ```
 #
 # ```{solution-start} ex-temperature
@@ -326,9 +349,13 @@ same = (calibrated.argmax(axis=1) == test.predictions).all()
 order = kendalltau(
     scaling.score_samples(test), MaxSoftmax().fit(test).score_samples(test)
 ).statistic
+answer = order
 print(f"predictions unchanged: {same}; Kendall's τ of the two orders: {order:.4f}")
 
 # %% [markdown]
+# No prediction changes, because a positive $T$ keeps the order of the logits of one image. The order of
+# *images* can change a little, because a confidence depends on all logits of its image.
+#
 # ```{solution-end}
 # ```
 #
@@ -346,14 +373,18 @@ print(f"predictions unchanged: {same}; Kendall's τ of the two orders: {order:.4
 # %%
 if source.has_training_features:
     eager = TemperatureScaling().fit(source.features("train"))
-    likely = eager.calibrated_probabilities(test)
+    likely, answer = eager.calibrated_probabilities(test), eager.temperature_
     error = expected_calibration_error(labels=test.labels, probabilities=likely)
     print(f"T = {eager.temperature_:.3f} instead of {scaling.temperature_:.3f}; ", end="")
     print(f"test ECE {error:.4f} instead of {ece_after:.4f}")
 else:
+    answer = ...
     print("this run has no training features")
 
 # %% [markdown]
+# Training images are no guide to calibration, because the network has fitted their labels: high
+# confidence looks justified there.
+#
 # ```{solution-end}
 # ```
 #

@@ -288,6 +288,28 @@ Markdown(
 # %% [markdown]
 # ## Exercises
 #
+# ```{exercise} By hand
+# :label: ex-how-many
+#
+# How many correct predictions must be held out, at least, so that a threshold can promise at most 1 % of
+# false alarms?
+# ```
+#
+# ```{solution-start} ex-how-many
+# :class: dropdown
+# ```
+
+# %%
+answer = next(n for n in range(1, 1000) if 0.01 * (n + 1) >= 1)
+print(answer)
+
+# %% [markdown]
+# Fewer do not suffice, because $k = \lfloor \alpha (n + 1) \rfloor$ must be at least 1
+# ({prf:ref}`thm-conformal`).
+#
+# ```{solution-end}
+# ```
+#
 # ```{exercise}
 # :label: ex-layer
 #
@@ -316,6 +338,9 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
+# The library can tell, because it compares what the head makes of the features with what the network
+# returns.
+#
 # ```{solution-end}
 # ```
 #
@@ -334,6 +359,8 @@ strict = conformal_threshold(usual, 0.01)
 print(f"{(detector.score_samples(trouble['Gaussian noise']) < strict).mean():.1%} of the noise")
 
 # %% [markdown]
+# No more noise is caught than before, because a stricter promise lowers the threshold.
+#
 # ```{solution-end}
 # ```
 #

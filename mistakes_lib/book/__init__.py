@@ -32,5 +32,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "notebooks": ["execute_chapter", "find_chapter", "parameters_of"],
         "overconfidence": ["overconfidence_sentence", "overconfidence_table"],
         "sweep": ["Grid", "Sweep", "load_grid", "load_sweep", "run_sweep"],
+        "teaching": ["Checked", "check"],
     },
 )

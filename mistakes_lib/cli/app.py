@@ -2,7 +2,7 @@
 
 import typer
 
-from mistakes_lib.cli import book, checks, detectors, report, runs
+from mistakes_lib.cli import book, checks, detectors, lessons, report, runs
 
 __all__ = ["app"]
 
@@ -24,9 +24,13 @@ COMMANDS = (
     book.book,
     book.sweep,
     book.claims,
+    lessons.teach,
+    lessons.check,
     checks.doctor,
     checks.data,
     runs.show,
 )
+# An answer below zero is no option.
+SETTINGS = {lessons.check: {"ignore_unknown_options": True}}
 for command in COMMANDS:
-    app.command()(command)
+    app.command(context_settings=SETTINGS.get(command))(command)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mistakes_lib.cli.shared import Debug, Quiet, clear_errors
+from mistakes_lib.cli.shared import Debug, Quiet, clear_errors, named_values
 from mistakes_lib.support.locations import BOOK, without_a_clone
 
 __all__ = ["book", "chapter", "claims", "sweep"]
@@ -42,25 +42,9 @@ def chapter(
         out = out or Path(source.name)
         if out.resolve() == source:
             raise ValueError(f"{out} is the chapter itself: say with --out where the result goes")
-        execute_chapter(source, _values(parameter or []), out, progress=not quiet)
+        execute_chapter(source, named_values(parameter or []), out, progress=not quiet)
         if not quiet:
             typer.echo(out)
-
-
-def _values(given):
-    """NAME=VALUE, many times → dict; numbers, fractions such as 8 / 255 and YAML are read."""
-    from mistakes_lib.support.values import read_value
-
-    values = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not (name and separator):
-            raise ValueError(f"-p {text}: must be NAME=VALUE, such as n_components=500")
-        try:
-            values[name] = read_value(value)
-        except ValueError as error:
-            raise ValueError(f"-p {text}: {error}") from None
-    return values
 
 
 def book(

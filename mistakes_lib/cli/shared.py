@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Data", "Debug", "Device", "Quiet", "Runs", "clear_errors"]
+__all__ = ["Data", "Debug", "Device", "Quiet", "Runs", "clear_errors", "named_values"]
 
 Runs = Annotated[
     Path | None, typer.Option(help="Folder of runs. [default: $MISTAKES_RUNS or ./runs]")
@@ -60,3 +60,19 @@ def _advice(error):
     if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
         return f'; install it with: pip install "mistakes[{EXTRAS[module]}]"'
     return WHAT_TO_DO.get(getattr(error, "errno", None), "")
+
+
+def named_values(given):
+    """NAME=VALUE, many times → dict; numbers, fractions such as 8 / 255 and YAML are read."""
+    from mistakes_lib.support.values import read_value
+
+    values = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not (name and separator):
+            raise ValueError(f"-p {text}: must be NAME=VALUE, such as n_components=500")
+        try:
+            values[name] = read_value(value)
+        except ValueError as error:
+            raise ValueError(f"-p {text}: {error}") from None
+    return values
