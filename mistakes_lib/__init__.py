@@ -28,6 +28,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "claim_badges",
             "check",
             "conditions_of",
+            "corruption_sentence",
+            "corruption_table",
             "execute_chapter",
             "judge",
             "judge_networks",

@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "interactive": ["InteractiveFigure", "mixture_explorer", "threshold_explorer"],
         "ledger_page": ["as_markdown"],
         "trainings": ["trainings_sentence", "trainings_table"],
+        "corrupted": ["corruption_sentence", "corruption_table"],
         "matrix": [
             "NetworkVerdict",
             "judge_networks",

@@ -71,6 +71,8 @@ class Experiment:
         kurakin_levels: radii of BIM with the steps of its authors instead of ours, in units of
             1/255; see :func:`~mistakes_lib.attacks.kurakin_steps`.
         attack_images: how many test images are attacked.
+        corrupted_images: how many test images are corrupted, by each family and at each strength of
+            :func:`~mistakes_lib.data.corruptions.corrupt`; 0 for none.
         ood: name of each out-of-distribution set → how many of its images are used at most.
         mixtures: numbers of mixture components K to fit and keep.
         deep_densities: "vae", "maf" → arguments of :class:`~mistakes_lib.density.FeatureVAE` and
@@ -102,6 +104,7 @@ class Experiment:
     eps_levels: several(number(gt=0, le=255)) = (1, 2, 4, 8)
     kurakin_levels: several(number(gt=0, le=255)) = ()
     attack_images: whole(1) = 2000
+    corrupted_images: whole(0) = 0
     ood: dict[DATA_SET, whole(1)] = field(default_factory=dict)
     mixtures: several(whole(1)) = (100,)
     deep_densities: kept(DeepDensities) = field(default_factory=dict)

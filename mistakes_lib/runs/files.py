@@ -17,6 +17,7 @@ __all__ = [
     "TRAINING_FEATURES",
     "adaptive_file",
     "attack_file",
+    "corruption_file",
     "holds_features",
     "keep_own_labels",
     "labelled_rows",
@@ -59,7 +60,7 @@ def read_classifier(path):
 
 def holds_features(name):
     """Whether a run's file holds the features and logits of some images."""
-    return name.partition("/")[0] in ("features", "attacks", "ood")
+    return name.partition("/")[0] in ("features", "attacks", "corruptions", "ood")
 
 
 def write_without_logits(source, target):
@@ -127,6 +128,11 @@ def attack_file(name, level):
         ('attacks/fgsm-8.safetensors', 'attacks/fgsm-25.5.safetensors')
     """
     return f"attacks/{name}-{level:g}.safetensors"
+
+
+def corruption_file(kind):
+    """Where a run keeps the features of test images corrupted by a family, weakest first."""
+    return f"corruptions/{kind}.safetensors"
 
 
 def adaptive_file(weight):

@@ -11,6 +11,7 @@ from mistakes_lib.runs.stages import (
     attacks,
     check_images,
     classifier,
+    corruptions,
     deep_densities,
     examples,
     features,
@@ -31,6 +32,7 @@ __all__ = ["make_run", "train_run"]
 
 AFTER_TRAINING = (  # in this order
     attacks,
+    corruptions,
     out_of_distribution,
     mixtures,
     deep_densities,

@@ -41,7 +41,7 @@ def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cn
         ValueError: a file is damaged.
 
     Example:
-        >>> from mistakes_lib.runs.reading import load_run
+        >>> from mistakes_lib.runs import load_run
         >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     copy = publish_run(run, folder, training_features=False)

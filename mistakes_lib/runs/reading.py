@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mistakes_lib.data.corruptions import STRENGTHS
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
 from mistakes_lib.runs.experiment import Experiment
@@ -13,6 +14,7 @@ from mistakes_lib.runs.files import (
     TRAINING_FEATURES,
     adaptive_file,
     attack_file,
+    corruption_file,
     labelled_rows,
     mixture_file,
     ood_file,
@@ -25,57 +27,11 @@ from mistakes_lib.runs.files import (
 )
 from mistakes_lib.runs.kinds import DEEP_DENSITIES
 from mistakes_lib.scores import LogLikelihood, Scorer
-from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root, without_a_clone
 from mistakes_lib.support.storage import load_arrays, sha256_of
 
-__all__ = ["Run", "load_run", "published_runs"]
+__all__ = ["Run"]
 
 PATIENT = 300  # EM iterations: some starts need more than 100
-
-
-def load_run(path):
-    """Open a run, published or your own.
-
-    Args:
-        path: a run folder, or a name such as "cifar10/densenet_bc_40_12/seed0", which is looked
-            up in $MISTAKES_RUNS (or ``runs``), then among the published runs.
-
-    Returns:
-        Run.
-
-    Raises:
-        FileNotFoundError: no run there; the message lists the runs that exist.
-
-    Example:
-        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
-        >>> run.name, run.classes[:3]
-        ('cifar10/densenet_bc_40_12/seed0', ('airplane', 'automobile', 'bird'))
-    """
-    places = [Path(path), runs_root() / path, PUBLISHED_RUNS / path]
-    for place in places:
-        if (place / "run.json").is_file():
-            return Run(place)
-    known = sorted(
-        {
-            str(file.parent.relative_to(root))
-            for root in (runs_root(), PUBLISHED_RUNS)
-            for file in root.glob("*/*/*/run.json")
-        }
-    )
-    raise FileNotFoundError(
-        f"no run {path}: known runs are {', '.join(known) or 'none'}. "
-        f"Make your own with `mistakes run PARAMETERS.yml`.{without_a_clone('the published runs')}"
-    )
-
-
-def published_runs():
-    """The book's own runs, a list of Run in the order of their names.
-
-    Example:
-        >>> "cifar10/densenet_bc_40_12/seed0" in [run.name for run in published_runs()]
-        True
-    """
-    return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
 
 
 @dataclass(frozen=True)
@@ -86,6 +42,7 @@ class Run:
         path: the folder.
 
     Example:
+        >>> from mistakes_lib.runs import load_run
         >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
         >>> run.features("test").accuracy == run.info["accuracy"]["test"]
         True
@@ -224,6 +181,27 @@ class Run:
         int64 (n,); empty for a run without that figure.
         """
         return np.asarray(self.info.get("pictured", []), dtype=np.int64)
+
+    @property
+    def corrupted(self):
+        """Rows of the test split that were corrupted, int64 (n,); empty for a run without."""
+        return np.asarray(self.info.get("corrupted", []), dtype=np.int64)
+
+    def corruption(self, kind, strength):
+        """FeatureSet of the corrupted test images :attr:`corrupted`, with their labels.
+
+        Args:
+            kind: a family of :func:`~mistakes_lib.data.corruptions.corrupt`.
+            strength: 1 to 5.
+
+        Raises:
+            FileNotFoundError: the run has no such images.
+            ValueError: no such strength.
+        """
+        if strength not in STRENGTHS:
+            raise ValueError(f"strength must be one of {STRENGTHS}, got {strength!r}")
+        batch, n = self._batch(corruption_file(kind)), len(self.corrupted)
+        return batch[(strength - 1) * n : strength * n]
 
     @property
     def ood_sets(self):

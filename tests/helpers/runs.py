@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from mistakes_lib.data.corruptions import CORRUPTIONS
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.runs import load_run, make_run
 from mistakes_lib.runs.experiment import Experiment
@@ -37,6 +38,7 @@ EXPERIMENT = Experiment(
     eps_levels=(8, 32),
     kurakin_levels=(2,),
     attack_images=12,
+    corrupted_images=3,
     ood={"photo_patches": 15},
     mixtures=(2,),
     deep_densities={"vae": {"hidden": 4, "latent": 2, "epochs": 2, "importance_samples": 8}},
@@ -61,6 +63,7 @@ STAGES = {
     *FEATURES,
     *ATTACKS,
     *ADAPTIVE,
+    *(f"corruptions/{kind}.safetensors" for kind in CORRUPTIONS),
     "ood/photo_patches.safetensors",
     "density/gmm-2.safetensors",
     "density/vae.safetensors",

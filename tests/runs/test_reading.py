@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-import mistakes_lib.runs.reading
+import mistakes_lib.runs.finding
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.data.corruptions import corrupt
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.density import DiagonalGMM, FeatureVAE, PixelCNN
 from mistakes_lib.density.pixel_cnn.image_codes import histogram_bits
@@ -117,6 +118,23 @@ def test_a_radius_of_a_tenth_is_the_level_25_5(root):
     assert run.info["attack_accuracy"]["fgsm-25.5"] == run.attack("fgsm", 0.1).accuracy
     with pytest.raises(ValueError, match=r"no attack with eps = 25/255; it has 8/255, 25\.5/255"):
         run.attack("fgsm", 25 / 255)
+
+
+@pytest.mark.parametrize(("kind", "strength"), [("jpeg", 1), ("contrast", 3), ("rotate", 5)])
+def test_corrupted_images_are_the_named_rows_at_the_named_strength(run, kind, strength):
+    test = digits()[run.corrupted]
+    assert len(run.corrupted) == 3 and set(run.corrupted) <= set(range(360))
+    again = extract_features(run.classifier(), corrupt(test.images, kind, strength), device="cpu")
+    stored = run.corruption(kind, strength)
+    np.testing.assert_allclose(again.logits, stored.logits, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(stored.labels, test.labels)
+
+
+def test_corruptions_that_a_run_has_not_are_named(run):
+    with pytest.raises(ValueError, match=r"strength must be one of .*, got 6"):
+        run.corruption("jpeg", 6)
+    with pytest.raises(FileNotFoundError, match=r"has no corruptions/snow\.safetensors"):
+        run.corruption("snow", 1)
 
 
 def test_out_of_distribution_images_have_no_labels(run):
@@ -323,18 +341,18 @@ def test_a_run_is_found_by_path_and_by_name(published, tmp_path, monkeypatch):
     shutil.copytree(published, tmp_path / "runs")
     assert load_run(name).path.resolve() == tmp_path / "runs" / name
     shutil.rmtree(tmp_path / "runs")
-    monkeypatch.setattr(mistakes_lib.runs.reading, "PUBLISHED_RUNS", published)
+    monkeypatch.setattr(mistakes_lib.runs.finding, "PUBLISHED_RUNS", published)
     assert load_run(name).path == published / name
 
 
 def test_ones_own_run_goes_before_the_published(published, root, monkeypatch):
-    monkeypatch.setattr(mistakes_lib.runs.reading, "PUBLISHED_RUNS", published)
+    monkeypatch.setattr(mistakes_lib.runs.finding, "PUBLISHED_RUNS", published)
     monkeypatch.setenv("MISTAKES_RUNS", str(root))
     assert load_run(EXPERIMENT.name).path == root / EXPERIMENT.name
 
 
 def test_an_unknown_run_lists_the_known(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(mistakes_lib.runs.reading, "PUBLISHED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(mistakes_lib.runs.finding, "PUBLISHED_RUNS", tmp_path / "none")
     monkeypatch.setenv("MISTAKES_RUNS", str(published))
     with pytest.raises(FileNotFoundError, match=r"known runs are digits/tiny/seed0.*mistakes run"):
         load_run("digits/tiny/seed1")

@@ -13,7 +13,7 @@ from mistakes_lib.runs.experiment import (
     load_experiment,
     load_experiments,
 )
-from mistakes_lib.runs.reading import published_runs
+from mistakes_lib.runs.finding import published_runs
 from mistakes_lib.training.ensembles import TemporalEnsembling
 from mistakes_lib.training.recipe import Recipe
 from tests.helpers.parameters import DENSENET, SMALL, WITH_PRESETS, changed, without

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "attacks": ["adaptive_attack", "attacks"],
         "densities": ["deep_densities", "mixtures", "scorers"],
-        "features": ["features", "out_of_distribution"],
+        "features": ["corruptions", "features", "out_of_distribution"],
         "journal": ["Journal"],
         "pictures": ["examples", "pictures", "strange_pictures"],
         "pixels": ["pixel_cnn"],

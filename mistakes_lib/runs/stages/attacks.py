@@ -1,11 +1,11 @@
 """Adversarial images of a run, by those who know the classifier and those who know the detector."""
 
-import numpy as np
 import torch
 
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm, kurakin_steps
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.runs.files import adaptive_file, attack_file, mixture_file
+from mistakes_lib.runs.stages.features import drawn_rows
 
 __all__ = ["adaptive_attack", "attacked_rows", "attacks"]
 
@@ -13,13 +13,8 @@ ATTACKS = {"fgsm": fgsm, "bim": bim, "kurakin": bim}
 
 
 def attacked_rows(journal):
-    """Rows of the test split that are attacked, ascending: the same for every seed of a training.
-
-    So several trainings are compared on the same images.
-    """
-    test = journal.own_images("test")
-    count = min(journal.experiment.attack_images, len(test))
-    return np.sort(np.random.default_rng(0).choice(len(test), count, False))
+    """Rows of the test split that are attacked, see :func:`drawn_rows`."""
+    return drawn_rows(journal, journal.experiment.attack_images)
 
 
 def _pixels(image_set):

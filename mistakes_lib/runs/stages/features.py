@@ -1,8 +1,18 @@
-"""The features of a run's own images, and of images from elsewhere."""
+"""The features of a run's own images, as they are and corrupted, and of images from elsewhere."""
 
-from mistakes_lib.runs.files import keep_own_labels, ood_file
+import numpy as np
 
-__all__ = ["features", "ood_images", "out_of_distribution"]
+from mistakes_lib.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from mistakes_lib.runs.files import corruption_file, keep_own_labels, ood_file
+
+__all__ = [
+    "corrupted_rows",
+    "corruptions",
+    "drawn_rows",
+    "features",
+    "ood_images",
+    "out_of_distribution",
+]
 
 
 def features(journal, split):
@@ -15,6 +25,37 @@ def features(journal, split):
 
     inputs = [journal.sha("classifier.safetensors"), image_set.fingerprint]
     journal.stage(f"features/{split}.safetensors", inputs, compute)
+
+
+def drawn_rows(journal, count):
+    """Rows of the test split, ascending, at most ``count``: the same for every seed of a training.
+
+    So several trainings are compared on the same images.
+    """
+    total = len(journal.own_images("test"))
+    return np.sort(np.random.default_rng(0).choice(total, min(count, total), False))
+
+
+def corrupted_rows(journal):
+    """Rows of the test split that are corrupted."""
+    return drawn_rows(journal, journal.experiment.corrupted_images)
+
+
+def corruptions(journal):
+    """Features of the test images corrupted by each family, at all strengths, weakest first."""
+    rows = corrupted_rows(journal)
+    if not len(rows):
+        return
+    test = journal.own_images("test")[rows]
+    for kind in CORRUPTIONS:
+
+        def compute(path, kind=kind):
+            images = np.concatenate([corrupt(test.images, kind, each) for each in STRENGTHS])
+            batch = journal.extract(path, images, np.tile(test.labels, len(STRENGTHS)))
+            return {"accuracy": batch.accuracy, "count": len(batch)}
+
+        inputs = [journal.sha("classifier.safetensors"), test.fingerprint, kind]
+        journal.stage(corruption_file(kind), inputs, compute)
 
 
 def ood_images(journal, name):

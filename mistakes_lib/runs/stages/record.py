@@ -7,6 +7,7 @@ from mistakes_lib.data.image_set import SPLITS
 from mistakes_lib.runs.files import read_json
 from mistakes_lib.runs.provenance import environment, title_of
 from mistakes_lib.runs.stages.attacks import attacked_rows
+from mistakes_lib.runs.stages.features import corrupted_rows
 from mistakes_lib.support.storage import atomic_write
 
 __all__ = ["finish", "is_finished"]
@@ -33,6 +34,7 @@ def finish(journal):
         "parameters": sum(p.numel() for p in classifier.parameters()),
         "num_features": classifier.num_features,
         "attacked": attacked_rows(journal).tolist(),
+        "corrupted": corrupted_rows(journal).tolist(),
         "pictured": facts.get("figures/pictures.png", {"rows": []})["rows"],
         "attack_accuracy": {
             Path(name).stem: stage["accuracy"] for name, stage in _of(facts, "attacks").items()

@@ -1,0 +1,53 @@
+"""Find runs by name: one's own first, then the published ones."""
+
+from pathlib import Path
+
+from mistakes_lib.runs.reading import Run
+from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root, without_a_clone
+
+__all__ = ["load_run", "published_runs"]
+
+
+def load_run(path):
+    """Open a run, published or your own.
+
+    Args:
+        path: a run folder, or a name such as "cifar10/densenet_bc_40_12/seed0", which is looked
+            up in $MISTAKES_RUNS (or ``runs``), then among the published runs.
+
+    Returns:
+        Run.
+
+    Raises:
+        FileNotFoundError: no run there; the message lists the runs that exist.
+
+    Example:
+        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> run.name, run.classes[:3]
+        ('cifar10/densenet_bc_40_12/seed0', ('airplane', 'automobile', 'bird'))
+    """
+    places = [Path(path), runs_root() / path, PUBLISHED_RUNS / path]
+    for place in places:
+        if (place / "run.json").is_file():
+            return Run(place)
+    known = sorted(
+        {
+            str(file.parent.relative_to(root))
+            for root in (runs_root(), PUBLISHED_RUNS)
+            for file in root.glob("*/*/*/run.json")
+        }
+    )
+    raise FileNotFoundError(
+        f"no run {path}: known runs are {', '.join(known) or 'none'}. "
+        f"Make your own with `mistakes run PARAMETERS.yml`.{without_a_clone('the published runs')}"
+    )
+
+
+def published_runs():
+    """The book's own runs, a list of Run in the order of their names.
+
+    Example:
+        >>> "cifar10/densenet_bc_40_12/seed0" in [run.name for run in published_runs()]
+        True
+    """
+    return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
