@@ -209,7 +209,9 @@ def _section(claim, cells, runs, conditions):
         near = [conditions[run][name] for name in wanted if name in conditions.get(run, {})]
         gaps = [text for text in near if text != "same"]
         near = "; ".join(gaps) or ("same as the paper's" if near else NOT_ABOUT)
-        row = (_short(run), BADGES[judgement.verdict], judgement.ours or NOT_ABOUT, near)
+        several = sum(_network(other) == _network(run) for other in runs) > 1
+        name = _short(run if several else _network(run))
+        row = (name, BADGES[judgement.verdict], judgement.ours or NOT_ABOUT, near)
         lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |")
     return [*lines, ""]
 
