@@ -17,8 +17,8 @@
 # *Does the story hold on other images?*
 #
 # The paper reports on CIFAR-100 and again, in its Appendix A, on CIFAR-10 (its Fig. 6 and 7, its Table 2).
-# This book reports on CIFAR-10; this chapter does so again on images of a hundred classes, a subset of
-# Tiny ImageNet ({cite}`russakovsky2015imagenet`) that has the shape of CIFAR-100.
+# The other chapters of this book report on CIFAR-10. This chapter repeats them on CIFAR-100, the paper's
+# main data set, which has a hundred classes.
 #
 # Nothing below is new: these are cells of chapters 4 to 6 and 8, run with other parameters. Those chapters
 # say what each cell does and why.
@@ -32,7 +32,7 @@
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
-data_set = "tiny_imagenet_100"  # in-distribution images
+data_set = "cifar100"  # in-distribution images
 classifier = "wrn_16_2"  # network that was trained on them
 seed = 0  # of training and of every fit
 first = "cifar10/wrn_16_2/seed0"  # folder or name of a run on the first data set
@@ -120,8 +120,7 @@ smaller, n_components = n_components, n_components_large  # as chapters 5 and 6 
 # %% [markdown] tags=["repeat:06_out_of_distribution"]
 # ## Out-of-distribution inputs
 #
-# The cells of {doc}`06_out_of_distribution`. The images of the other hundred classes of Tiny ImageNet
-# are *near*: taken from the same source, but of kinds that the network never saw.
+# The cells of {doc}`06_out_of_distribution`.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the smaller mixture"}
 n_components = smaller
@@ -183,6 +182,6 @@ print(f"to {lead.columns[1]}, because each network has features of its own")
 # A third data set needs its images, a run, and one parameter:
 #
 # ```bash
-# mistakes run published --data-set cifar100 --preset wrn_16_2
-# papermill notebooks/11_second_data_set.ipynb out.ipynb -p data_set cifar100
+# mistakes run published --data-set svhn --preset wrn_16_2
+# papermill notebooks/11_second_data_set.ipynb out.ipynb -p data_set svhn
 # ```

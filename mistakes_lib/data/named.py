@@ -18,11 +18,7 @@ from mistakes_lib.data.image_set import (
     resized,
 )
 from mistakes_lib.data.originals import cifar, fashion_mnist, svhn
-from mistakes_lib.data.tiny_imagenet import (
-    tiny_imagenet,
-    tiny_imagenet_100,
-    tiny_imagenet_other,
-)
+from mistakes_lib.data.tiny_imagenet import tiny_imagenet
 
 __all__ = ["DATASETS", "data_root", "load_dataset"]
 
@@ -131,6 +127,4 @@ DATASETS = {
     "photo_patches": _photo_patches,
     "svhn": svhn,
     "tiny_imagenet": tiny_imagenet,
-    "tiny_imagenet_100": tiny_imagenet_100,
-    "tiny_imagenet_other": tiny_imagenet_other,
 }

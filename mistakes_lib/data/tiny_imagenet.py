@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mistakes_lib.data.image_set import IMAGE_SIZE, ImageSet, held_out, only_test, read_images
+from mistakes_lib.data.image_set import IMAGE_SIZE, only_test, read_images
 
-__all__ = ["tiny_imagenet", "tiny_imagenet_100", "tiny_imagenet_other"]
+__all__ = ["tiny_imagenet"]
 
 
 def _tiny_imagenet_folder(root):
@@ -38,31 +38,3 @@ def tiny_imagenet(split, *, name, root, download, progress):
     images, labels = _tiny_imagenet_validation(folder, wnids, progress)
     description = "Tiny ImageNet (validation images, 32 × 32)"
     return only_test(images, labels, tuple(wnids), split, name, description)
-
-
-def tiny_imagenet_other(split, *, name, root, download, progress):
-    """The classes that ``tiny_imagenet_100`` leaves out: out of distribution, but near."""
-    folder = _tiny_imagenet_folder(root)
-    wnids = _wnids(folder)[100:]
-    images, labels = _tiny_imagenet_validation(folder, wnids, progress)
-    description = "Tiny ImageNet, classes beyond the first 100 (validation images, 32 × 32)"
-    return only_test(images, labels, tuple(wnids), split, name, description)
-
-
-def tiny_imagenet_100(split, *, name, root, download, progress):
-    """The first 100 classes, in the shape of CIFAR-100; tested on their validation images."""
-    folder = _tiny_imagenet_folder(root)
-    wnids = _wnids(folder)[:100]
-    description = "Tiny ImageNet, first 100 classes, 32 × 32"
-    if split == "test":
-        images, labels = _tiny_imagenet_validation(folder, wnids, progress)
-        return ImageSet(images, labels, tuple(wnids), name, description)
-    files, labels = [], []
-    for label, wnid in enumerate(wnids):
-        found = sorted((folder / "train" / wnid / "images").glob("*.JPEG"))
-        if not found:
-            raise FileNotFoundError(f"no training images of class {wnid} in {folder / 'train'}")
-        files += found
-        labels += [label] * len(found)
-    images = read_images(files, IMAGE_SIZE, progress)
-    return held_out(images, labels, split, tuple(wnids), name, description)

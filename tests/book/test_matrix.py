@@ -164,7 +164,7 @@ def test_a_run_as_printed_is_the_same_throughout():
 @pytest.mark.parametrize(
     ("name", "changes", "text"),
     [
-        ("data", {"data_set": "tiny_imagenet_100"}, "another data set (tiny_imagenet_100)"),
+        ("data", {"data_set": "svhn"}, "another data set (svhn)"),
         ("epochs", {"recipe": None}, "fewer epochs (14 for 200)"),
         (
             "network",

@@ -230,7 +230,7 @@ def changed(**values):
             "experiment.data_set must be a data set, got 'cifar9'",
         ),
         (PARAMETERS | {"data_set": "imagefolder:nowhere"}, [], "no folder nowhere"),
-        (PARAMETERS | {"data_set": "tiny_imagenet_100"}, ["--data", "nowhere"], "MISTAKES_DATA"),
+        (PARAMETERS | {"data_set": "tiny_imagenet"}, ["--data", "nowhere"], "MISTAKES_DATA"),
         ({"seed": 1}, [], "no section 'experiment'"),
         ("a: [", [], "is no YAML"),
         (PARAMETERS, ["--device", "abacus"], "abacus"),

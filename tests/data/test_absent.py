@@ -31,8 +31,6 @@ def offline(monkeypatch):
         ("svhn", "SVHN"),
         ("fashion_mnist", "Fashion-MNIST"),
         ("tiny_imagenet", "Tiny ImageNet"),
-        ("tiny_imagenet_100", "Tiny ImageNet"),
-        ("tiny_imagenet_other", "Tiny ImageNet"),
     ],
 )
 def test_no_data_and_no_network_is_one_clear_error(tmp_path, offline, name, what, download):
@@ -117,11 +115,6 @@ def test_the_real_tiny_imagenet():
     assert [tiny.classes[label] for label in tiny.labels] == [line.split("\t")[1] for line in lines]
     assert len(tiny.classes) >= 200
     assert np.bincount(tiny.labels).tolist() == [50] * len(tiny.classes)
-    first = load_dataset("tiny_imagenet_100", "test")
-    assert first.classes == tiny.classes[:100]
-    np.testing.assert_array_equal(first.images, tiny.images[tiny.labels < 100])
-    other = load_dataset("tiny_imagenet_other")
-    np.testing.assert_array_equal(other.images, tiny.images[tiny.labels >= 100])
 
 
 @pytest.mark.data

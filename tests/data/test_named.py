@@ -12,31 +12,12 @@ from tests.helpers.originals import rows_of, write_class_folders, write_tiny_ima
 
 
 def test_tiny_imagenet_is_all_validation_images_at_32_pixels(tmp_path):
-    *_, images, labels = write_tiny_imagenet(tmp_path, each=1)
+    images, labels = write_tiny_imagenet(tmp_path)
     tiny = load_dataset("tiny_imagenet", root=tmp_path)
     assert tiny.images.shape == (204, 3, 32, 32)
     assert np.abs(tiny.images - images).max() <= 1
     np.testing.assert_array_equal(tiny.labels, labels)
     assert list(tiny.classes) == sorted(tiny.classes)
-
-
-def test_the_other_classes_of_tiny_imagenet_are_those_beyond_the_first_100(tmp_path):
-    *_, images, labels = write_tiny_imagenet(tmp_path, each=1)
-    other = load_dataset("tiny_imagenet_other", root=tmp_path)
-    assert np.abs(other.images - images[labels >= 100]).max() <= 1
-    np.testing.assert_array_equal(other.labels, labels[labels >= 100] - 100)
-    every = load_dataset("tiny_imagenet", root=tmp_path)
-    assert other.classes == every.classes[100:]
-    with pytest.raises(ValueError, match="out-of-distribution set"):
-        load_dataset("tiny_imagenet_other", "train", root=tmp_path)
-
-
-def test_a_tiny_imagenet_class_without_images_is_named(tmp_path):
-    write_tiny_imagenet(tmp_path, num_classes=3, each=2)
-    for file in (tmp_path / "tiny-imagenet-200" / "train" / "n00001007" / "images").iterdir():
-        file.unlink()
-    with pytest.raises(FileNotFoundError, match="n00001007"):
-        load_dataset("tiny_imagenet_100", "train", root=tmp_path)
 
 
 def test_gaussian_noise_has_the_moments_of_a_clipped_normal():

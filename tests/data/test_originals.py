@@ -20,14 +20,12 @@ from tests.helpers.originals import (
     write_fashion_mnist,
     write_image_folder,
     write_svhn,
-    write_tiny_imagenet_100,
 )
 
 TWO_FORMS = [write_cifar10, write_cifar100, write_svhn, write_fashion_mnist]
 WRITERS = [
     *TWO_FORMS,
     write_image_folder,
-    write_tiny_imagenet_100,
 ]
 
 

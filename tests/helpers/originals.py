@@ -27,7 +27,6 @@ __all__ = [
     "write_pickle",
     "write_svhn",
     "write_tiny_imagenet",
-    "write_tiny_imagenet_100",
 ]
 
 IMAGES = hnp.arrays(
@@ -162,16 +161,11 @@ def halved(images):
     return images.reshape(n, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
 
 
-def write_tiny_imagenet(root, num_classes=102, each=10):
-    """The archive: 64 × 64, wnids.txt unsorted, training images of the first 100 classes."""
+def write_tiny_imagenet(root, num_classes=102):
+    """The archive's validation images, 64 × 64, with wnids.txt unsorted; images and labels."""
     rng = np.random.default_rng(0)
     folder = root / "tiny-imagenet-200"
     wnids = [f"n{1000 + 7 * i:08}" for i in range(num_classes)]
-    train, train_labels = [], []
-    for label, wnid in enumerate(wnids[:100]):
-        for i, pixels in enumerate(random_images(rng, each, 64)):
-            train.append(write_image(folder / f"train/{wnid}/images/{wnid}_{i}.JPEG", pixels))
-            train_labels.append(label)
     labels = shuffled_labels(rng, num_classes, 2)
     validation, lines = [], []
     for i, (label, pixels) in enumerate(
@@ -181,14 +175,7 @@ def write_tiny_imagenet(root, num_classes=102, each=10):
         lines.append(f"val_{i}.JPEG\t{wnids[label]}\t0\t0\t63\t63\n")
     (folder / "val" / "val_annotations.txt").write_text("".join(lines))
     (folder / "wnids.txt").write_text("\n".join(rng.permutation(wnids)))
-    return halved(np.stack(train)), np.array(train_labels), halved(np.stack(validation)), labels
-
-
-def write_tiny_imagenet_100(root, monkeypatch):
-    train, train_labels, test, test_labels = write_tiny_imagenet(root)
-    classes = tuple(sorted((root / "tiny-imagenet-200" / "wnids.txt").read_text().split())[:100])
-    own = test_labels < 100
-    return "tiny_imagenet_100", train, train_labels, test[own], test_labels[own], classes
+    return halved(np.stack(validation)), labels
 
 
 def rows_of(images, originals):
