@@ -268,7 +268,7 @@ figures.show(
 # contains the smaller ones.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Left: log10 p falls with the number of images. Right: the AUROC stays where it is while its interval narrows"}}
-sizes = [s for s in (250, 500, 1000, 2000, 5000, 10000) if s <= len(test)] or [len(test)]
+sizes = [*(s for s in (250, 500, 1000, 2000, 5000) if s < len(test)), len(test)]
 shuffled = rng.permutation(len(test))
 parts = [shuffled[:size] for size in sizes]
 growing = [mann_whitney(scores[p][test.correct[p]], scores[p][~test.correct[p]]) for p in parts]

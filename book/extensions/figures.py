@@ -35,9 +35,12 @@ class JoinFigures(SphinxPostTransform):
 
 def caption_number(node):
     """The number with which a caption begins, such as "4.1"; None if the node is no caption."""
-    if not isinstance(node, nodes.paragraph) or not isinstance(node[0], nodes.strong):
+    if not isinstance(node, nodes.paragraph):
         return None
-    found = NUMBER.fullmatch(node[0].astext())
+    first = next((child for child in node if child.astext()), None)  # MyST leaves an empty text
+    if not isinstance(first, nodes.strong):
+        return None
+    found = NUMBER.fullmatch(first.astext())
     return found and found[1]
 
 
