@@ -8,7 +8,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mistakes_lib.book.teaching import find_exercise, write_lessons
+from mistakes_lib.book.teaching.sheet import sheet_html
 from mistakes_lib.book.teaching.slides import Picture, handout_html, read_chapter, slides_html
+from mistakes_lib.runs import load_run
 from mistakes_lib.support.locations import BOOK, CHAPTERS
 from tests.helpers.commands import mistakes
 
@@ -29,11 +31,11 @@ experiment:
 
 
 def picture(png=DOT, **metadata):
-    return new_output("display_data", {"image/png": png, "text/plain": "<Figure>"}, metadata)
+    return new_output("display_data", data={"image/png": png}, metadata=metadata)
 
 
 def markdown(text):
-    return new_output("display_data", {"text/markdown": text, "text/plain": "<Markdown>"})
+    return new_output("display_data", data={"text/markdown": text})
 
 
 @pytest.fixture
@@ -150,6 +152,26 @@ def test_a_notebook_finds_the_run_that_came_with_it(written, monkeypatch):
     exec(find, names)
     exec(load, names)
     assert names["source"].path.resolve() == (folder / "runs/digits/tiny/seed0").resolve()
+
+
+def test_the_sheet_shows_shuffled_images_and_folds_the_answers(written):
+    """Half of the images are mistakes; each that is listed is one, with its class."""
+    folder, _ = written
+    page = (folder / "sheet.html").read_text()
+    shown, folded = page.split("<details>")
+    run = load_run(folder / "runs/digits/tiny/seed0")
+    kept = run.features("test")[run.pictured]
+    wrong = min(12, (~kept.correct).sum(), kept.correct.sum())
+    assert shown.count("data:image/png") == 2 * wrong
+    listed = re.findall(r"<li>(\d+): (\w+), taken for (\w+)</li>", folded)
+    assert len(listed) == wrong and f"<p>{wrong} are wrong:" in folded
+    assert all(label != predicted for _, label, predicted in listed)
+    assert not any(f">{name}<" in shown for name in run.classes if not name.isdigit())
+    pictures = re.findall(r"base64,([^\"]+)", shown)
+    assert len(set(pictures)) > wrong, "images differ"
+    assert sheet_html(run, seed=1) != sheet_html(run, seed=0) == page
+    with pytest.raises(ValueError, match="n_images must be at least 2, got 1"):
+        sheet_html(run, n_images=1)
 
 
 def test_another_run_in_the_folder_is_not_replaced(written, tmp_path):
