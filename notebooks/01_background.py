@@ -57,6 +57,25 @@ test = source.features("test")
 wrong = test[~test.correct]
 sure = (MaxSoftmax().fit(test).score_samples(wrong) > 0.9).mean()
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. How many of ten mistakes have a confidence above `0.9`? (a) none, (b) one or two, (c) more than half
+# 2. How many of a hundred predictions above `0.9` are wrong? (a) fewer than five, (b) ten to twenty,
+#    (c) half
+# 3. How many numbers does this network compute from an image before its last layer? (a) as many as there
+#    are classes, (b) tens to hundreds, (c) as many as the image has pixels
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+bold = MaxSoftmax().fit(test).score_samples(test) > 0.9
+Markdown(
+    f"1. {10 * sure:.1f} of ten.\n"
+    f"2. {100 * (~test.correct[bold]).mean():.1f} of a hundred.\n"
+    f"3. {test.features.shape[1]}, for {len(source.classes)} classes."
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 Markdown(
     f"**Verdict.** The {source.title} classifies {test.accuracy:.1%} of {len(test):,} test images "
@@ -252,8 +271,8 @@ print(f"{answer:.3f}")
 # %%
 import numpy as np
 
-sizes, right, sure = np.array([5, 5]), np.array([4, 2]) / 5, np.array([0.9, 0.6])
-answer = (sizes / 10 * abs(right - sure)).sum()
+sizes, right, stated = np.array([5, 5]), np.array([4, 2]) / 5, np.array([0.9, 0.6])
+answer = (sizes / 10 * abs(right - stated)).sum()
 print(f"{answer:.3f}")
 
 # %% [markdown]

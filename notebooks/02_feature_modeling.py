@@ -54,6 +54,30 @@ dimension = train.features.shape[1]
 gmm = source.density(n_components, seed=seed)
 single = source.density(1, seed=seed)
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. Which features are likelier under the mixture? (a) those of training images, (b) those of test
+#    images, (c) both alike
+# 2. Can a log-likelihood be above 0? (a) no, because a probability is at most 1, (b) yes
+# 3. The mixture sees no label. How many of ten validation features lie in a component most of whose
+#    features have their class? (a) one, (b) five, (c) eight or more
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+heights = {name: gmm.score(batch.features) for name, batch in (("train", train), ("test", test))}
+homes, shares = gmm.predict(validation.features), 0
+for k in np.unique(homes):
+    shares += np.bincount(validation.labels[homes == k]).max() / len(validation)
+Markdown(
+    f"1. Training features have {heights['train'] / dimension:.2f} nats per dimension on average, "
+    f"test features {heights['test'] / dimension:.2f}.\n"
+    f"2. Yes, because a density is no probability. The largest here is "
+    f"{gmm.score_samples(test.features).max() / dimension:.2f} nats per dimension.\n"
+    f"3. {10 * shares:.1f} of ten."
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 gain = (gmm.score(test.features) - single.score(test.features)) / dimension
 gap = (gmm.score(train.features) - gmm.score(test.features)) / dimension

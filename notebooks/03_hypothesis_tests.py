@@ -53,6 +53,27 @@ test = source.features("test")
 scores = source.density(n_components, seed=seed).score_samples(test.features)
 result = mann_whitney(scores[test.correct], scores[~test.correct], confidence=confidence)
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. Take a random correct prediction and a random mistake. How often has the correct one the higher
+#    likelihood? (a) half of the time, (b) two times of three, (c) nine times of ten
+# 2. How small is the $p$-value? (a) about one in twenty, (b) about one in a million, (c) far smaller
+# 3. We throw away half of the test images. What happens? (a) $p$ and AUROC fall, (b) $p$ grows, the AUROC
+#    hardly changes, (c) both stay
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+kept = np.random.default_rng(seed).permutation(len(test))[::2]
+fewer = mann_whitney(scores[kept][test.correct[kept]], scores[kept][~test.correct[kept]])
+Markdown(
+    f"1. In {result.auroc:.2f} of all pairs.\n"
+    f"2. $\\log_{{10}} p = {result.log10_p:.1f}$.\n"
+    f"3. On half of the images $\\log_{{10}} p = {fewer.log10_p:.1f}$ and the AUROC is "
+    f"{fewer.auroc:.2f}."
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 low, high = result.auroc_ci
 rejected = result.log10_p < np.log10(1 - confidence)

@@ -86,6 +86,26 @@ if source.bits_per_dim:  # a PixelCNN scores the images themselves
     pairs["PixelCNN"] = pixels[test.correct], pixels[~test.correct]
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. Which detects the network's own mistakes better? (a) the density of the features, (b) the network's
+#    calibrated confidence, (c) both alike
+# 2. A threshold on the density flags one correct prediction of twenty. How many of ten mistakes does it
+#    catch? (a) one or two, (b) five, (c) nine
+# 3. What is the AUPR of a random flag? (a) one half, (b) the share of mistakes, (c) zero
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+usual, mistaken = pairs[f"GMM-{n_components}"]
+Markdown(
+    f"1. The density has an AUROC of {table.AUROC[f'GMM-{n_components}']:.2f}, calibrated confidence "
+    f"{table.AUROC['Calibrated']:.2f}.\n"
+    f"2. {10 * (mistaken < np.quantile(usual, 0.05)).mean():.1f} of ten.\n"
+    f"3. The share of mistakes, {1 - test.accuracy:.2f}, because a random flag is right that often."
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
 figures = plotting.Figures(4)
 

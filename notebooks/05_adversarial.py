@@ -72,6 +72,28 @@ scorers = source.scorers(n_components, seed=seed)
 ours, chosen = f"GMM-{n_components}", source.eps_level(eps)
 pairs = score_many(scorers, clean, adversarial)
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. An iterated attack (BIM) fools the network. Which AUROC has confidence as a detector of it? (a) near 1,
+#    (b) near one half, (c) below one half
+# 2. And the density of the features? (a) near 1, (b) near one half, (c) below one half
+# 3. Which FGSM attack is harder to detect by density? (a) the one with the smallest radius, (b) the one
+#    with the largest
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+levels = source.eps_levels
+asked = [("bim", chosen), ("fgsm", levels[0]), ("fgsm", levels[-1])]
+density, weak, strong = (mann_whitney(*pairs[key][ours]).auroc for key in asked)
+trust = mann_whitney(*pairs["bim", chosen]["Calibrated"]).auroc
+Markdown(
+    f"1. {trust:.2f} at ε = {chosen}/255.\n"
+    f"2. {density:.2f}.\n"
+    f"3. The AUROC is {weak:.2f} at the smallest radius and {strong:.2f} at the largest."
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
 figures = plotting.Figures(5)
 

@@ -77,6 +77,32 @@ tables = {
 }
 auroc = pd.DataFrame({name: table.AUROC for name, table in tables.items()})
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. The network sees Gaussian noise. How many of ten predictions have a calibrated confidence above `0.9`?
+#    (a) none, (b) some, (c) most
+# 2. Which tells noise from test images better? (a) confidence, (b) the density of features
+# 3. A density of *images* (a PixelCNN) sees a strange set with smooth images. It finds them (a) less likely
+#    than its own training images, (b) likelier
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+noisy = scorers["Calibrated"].score_samples(source.ood("gaussian_noise"))
+smooth = "This run has no PixelCNN."
+if "PixelCNN" in auroc.index:
+    smooth = f"Its lowest AUROC here is {auroc.loc['PixelCNN'].min():.2f}"
+    smooth += (
+        f", for {plotting.set_name(auroc.loc['PixelCNN'].idxmin())}; below one half means likelier."
+    )
+Markdown(
+    f"1. {10 * (noisy > 0.9).mean():.1f} of ten.\n"
+    f"2. Confidence has an AUROC of {auroc.loc['Calibrated', 'gaussian_noise']:.2f}, the density "
+    f"{auroc.loc[ours, 'gaussian_noise']:.2f}.\n"
+    f"3. {smooth}"
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
 figures = plotting.Figures(6)
 

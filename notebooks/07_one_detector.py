@@ -74,6 +74,27 @@ usual = found.pop("correct")
 options = {"joint": (density, confidence, both), "false_alarms": false_alarms}
 table = shares_caught(calibration, usual, found, **options)
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. One threshold on the density flags one correct prediction of twenty. Of how many kinds of failure does
+#    it catch more than half? (a) all, (b) some, (c) none
+# 2. Which kind does it catch least? (a) own mistakes, (b) weak attacks, (c) strange images
+# 3. We flag what density *or* confidence flags, each with its own threshold. What happens to the false
+#    alarms? (a) they stay, (b) they grow, (c) they are halved
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+kinds = table.drop(columns="false alarms").loc[density]
+limits = {name: np.quantile(calibration[name], false_alarms) for name in (density, confidence)}
+either = np.logical_or(*(usual[name] < limit for name, limit in limits.items())).mean()
+Markdown(
+    f"1. Of {(kinds > 0.5).sum()} of {len(kinds)}.\n"
+    f"2. {kinds.idxmin()}, of which it catches {kinds.min():.0%}.\n"
+    f"3. They grow, because each has alarms of its own: {either:.1%} instead of {false_alarms:.0%}."
+)
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
 caught = table.drop(columns="false alarms")
 worst = {name: (row.idxmin(), row.min()) for name, row in caught.iterrows()}

@@ -80,6 +80,26 @@ purified = purify(test.features, mixtures[name], nu=nu, steps=monotone_steps)
 effect = purification_effect(test.features, purified, test.labels, head)
 free = paths[name].loc[("test", min(strengths))]
 
+# %% [markdown]
+# ```{admonition} Guess first
+# :class: hint
+#
+# 1. We make the test features likelier and classify them again. What happens to the accuracy? (a) it grows
+#    by several points, (b) it hardly changes, (c) it falls by several points
+# 2. And if nothing holds the features near where they were? (a) likelihood and accuracy grow,
+#    (b) likelihood grows, accuracy falls, (c) neither changes
+# 3. Where does a feature go? (a) to the mean of its true class, (b) to the mean of all features, (c) to a
+#    peak of the mixture nearby
+# ```
+
+# %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
+Markdown(
+    f"1. It changes by {effect.gain:+.2f} percentage points.\n"
+    f"2. The features gain {free['bits gained']:.2f} bits per dimension, and accuracy changes by "
+    f"{free.gain:+.1f} points.\n"
+    f"3. To a peak nearby, because each step climbs from where the feature is. No label takes part."
+)
+
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
 change = "gains" if effect.gain > 0 else "loses" if effect.gain < 0 else "changes by"
 luck = "more than chance" if effect.p_value < 1 - confidence else "within chance"

@@ -22,6 +22,7 @@ from book.building.sources import (
 from mistakes_lib.book.claims import printed_evidence
 from mistakes_lib.book.notebooks import load_parameters
 from mistakes_lib.book.sweep import load_grid
+from mistakes_lib.book.teaching.sets import with_checks
 from mistakes_lib.evaluation.tables import auroc_table, score_pairs
 from mistakes_lib.runs import load_run, make_run
 from mistakes_lib.runs.experiment import load_experiments
@@ -158,13 +159,22 @@ def quick_runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_chapter_runs_on_quick_parameters(source, declared, quick_runs):
+def test_chapter_runs_on_quick_parameters_and_its_solutions_are_right(
+    source, declared, quick_runs, tmp_path
+):
+    """With the cells that check a student's answer behind each solution."""
     notebook = source.with_suffix(".ipynb")
     parameters = choose_parameters(load_parameters("quick"), declared)[notebook]
+    checked = tmp_path / notebook.name
+    chapter = nbformat.read(notebook, as_version=4)
+    nbformat.write(with_checks(chapter, source.stem, solutions=True), checked)
     destination = quick_runs / notebook.name
-    execute(notebook, destination, parameters, scratch=quick_runs / "scratch")
+    execute(checked, destination, parameters, scratch=quick_runs / "scratch")
     cells = nbformat.read(destination, as_version=4).cells
     assert any(cell.get("outputs") for cell in cells), f"{source.stem} shows nothing"
+    for cell in cells:
+        if cell.source.startswith('check("'):
+            assert "right." in cell.outputs[0].data["text/plain"], cell.source
 
 
 @pytest.mark.slow

@@ -7,13 +7,15 @@ import nbformat
 
 from mistakes_lib.book.teaching.exercises import find_exercise, find_exercises
 from mistakes_lib.book.teaching.sets import solution_notebook, student_notebook
+from mistakes_lib.book.teaching.sheet import sheet_html
 from mistakes_lib.book.teaching.slides import handout_html, read_chapter, slides_html
-from mistakes_lib.support.locations import BOOK, CHAPTERS
+from mistakes_lib.support.locations import BOOK, CHAPTERS, PUBLISHED_RUNS, runs_root
 
 __all__ = ["write_lessons"]
 
 TITLE = "Can a network tell when it is wrong?"
 ON_PAPER = ("ex-staircase", "ex-auroc-five", "ex-em-step", "ex-conformal-by-hand")
+PAGES = ("handout.html", "slides.html", "sheet.html")
 FIGURE = "front-page"  # the tag of the chapter's figure that stands on the handout
 STAMP = (1980, 1, 1, 0, 0, 0)  # of files in a zip, so that equal lessons are equal files
 
@@ -77,13 +79,16 @@ def write_lessons(output, *, parameters="quick", runs=None, pack_runs=True, prog
         _write_notebooks(output / folder, notebooks, find_runs=pack_runs)
         written[output / folder] = f"{len(notebooks)} notebooks"
     if pack_runs:
-        _pack_runs(output / "runs", parameters, runs, progress)
+        main, *_ = _pack_runs(output / "runs", parameters, runs, progress)
         written[output / "runs"] = "what they read"
+        if len(main.pictured):
+            (output / "sheet.html").write_text(sheet_html(main), encoding="utf-8")
+            written[output / "sheet.html"] = "images to vote on, answers in a fold"
     (output / "README.md").write_text(README.format(title=TITLE, parameters=parameters))
     written |= _write_slides(output)
     for archive, what in (
         ("students.zip", ["README.md", "students", "runs", "handout.html"]),
-        ("teacher.zip", ["README.md", *kinds, "runs", "handout.html", "slides.html"]),
+        ("teacher.zip", ["README.md", *kinds, "runs", *PAGES]),
     ):
         _zip(output / archive, what)
         written[output / archive] = ", ".join(name for name in what if (output / name).exists())
@@ -100,15 +105,20 @@ def _write_notebooks(folder, notebooks, *, find_runs):
 
 
 def _pack_runs(folder, parameters, root, progress):
-    """Copy each run of the parameters file, which is made first if it is missing."""
-    from mistakes_lib.runs import load_experiments, load_run, make_run, publish_run
+    """Copy each run of the parameters file, made first if it is missing; return the copies."""
+    from mistakes_lib.runs import Run, load_experiments, make_run, publish_run
 
+    copies = []
     for experiment in load_experiments(parameters):
-        run = make_run(experiment, root=root, progress=progress)
-        if not (folder / experiment.name / "run.json").is_file():
+        places = [place / experiment.name for place in (runs_root(root), PUBLISHED_RUNS)]
+        run = next((Run(place) for place in places if (place / "run.json").is_file()), None)
+        run = run or make_run(experiment, root=root, progress=progress)
+        copies.append(Run(folder / experiment.name))
+        if not (copies[-1].path / "run.json").is_file():
             publish_run(run, folder)
-        elif load_run(folder / experiment.name).info["files"] != run.info["files"]:
-            raise ValueError(f"{folder / experiment.name} is another run: remove it first")
+        elif copies[-1].info["files"] != run.info["files"]:
+            raise ValueError(f"{copies[-1].path} is another run: remove it first")
+    return copies
 
 
 def _write_slides(output):

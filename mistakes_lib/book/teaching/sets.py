@@ -107,20 +107,18 @@ def with_checks(notebook, chapter, *, solutions):
             continue
         for part in filter(str.strip, SEPARATOR.split(cell.source)):
             label = re.search(r"(?::label:|\{solution-start\}) *(\S+)", part)
-            begins, ends = (
-                part.startswith("```{solution-start}"),
-                part.startswith("```{solution-end}"),
-            )
-            inside = label[1] if begins else inside
-            if not ends and (solutions or inside is None):
+            to_check = None  # behind its solution or, where that is left out, behind the exercise
+            if part.startswith("```{solution-start}"):
+                inside = label[1]
+            if part.startswith("```{solution-end}"):
+                to_check, inside = inside if solutions else None, None
+            elif solutions or inside is None:
                 cells.append(nbformat.v4.new_markdown_cell(part.strip()))
-            exercise = asked[inside] if ends else None
-            if not solutions and part.startswith("```{exercise}"):
-                exercise = asked[label[1]]
-            if exercise is not None and exercise.label in ANSWERS:
-                cells += _check_cells(exercise, solutions, imported)
+                if part.startswith("```{exercise}") and not solutions:
+                    to_check = label[1]
+            if to_check in ANSWERS:
+                cells += _check_cells(asked[to_check], solutions, imported)
                 imported = True
-            inside = None if ends else inside
     if inside is not None:
         raise ValueError(f"{chapter}: the solution of {inside} lacks its end, ```{{solution-end}}")
     return nbformat.from_dict({**notebook, "cells": cells})
@@ -167,8 +165,10 @@ def _plain(notebook, chapter, parameters):
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
             cell.source = SETTING.sub(lambda found: _setting(found, values), cell.source)
-        if "hide-input" in tags:
-            cell.metadata["jupyter"] = {"source_hidden": True}
+        folded = {"source_hidden": {"hide-input", "remove-input"} & {*tags}}
+        folded |= {"outputs_hidden": {"hide-output"} & {*tags}}
+        if any(folded.values()):
+            cell.metadata["jupyter"] = {name: True for name, why in folded.items() if why}
         if cell.cell_type == "markdown":
             cell.source = plain_markdown(_numbered(cell.source, number))
     notebook.cells = [cell for cell in notebook.cells if cell.source]
