@@ -39,11 +39,13 @@ false_alarms = 0.05  # promised share of correct predictions that are flagged
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from mistakes_lib import (
     claim_badges,
     conformal_p_values,
+    corruption_sentence,
+    corruption_table,
     joint_conformal_p_values,
     load_run,
     plotting,
@@ -128,6 +130,39 @@ figures.show(
     if max(half.values()) < caught.shape[1]
     else f"At least one detector catches half of all {caught.shape[1]} kinds of failure.",
 )
+
+# %% [markdown]
+# ## Corrupted images
+#
+# Between a test image and a strange one there are images of the right kind in a bad state: noisy,
+# blurred, too bright, compressed. We corrupt test images by eleven of the usual families
+# ({cite}`hendrycks2019benchmarking`), each at five strengths. An answer can still be right there. A good
+# detector flags the wrong answers and lets the right ones pass.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
+corrupted = corruption_table(source, scorers, false_alarms=false_alarms)
+by_strength = corrupted.groupby(level="strength").mean()
+if len(corrupted):
+    display(by_strength.map("{:.1%}".format))
+    print(corruption_sentence(corrupted, density))
+    print(corruption_sentence(corrupted, confidence))
+else:
+    print(f"The run of {source.title} holds no corrupted images.")
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Share of wrong predictions that density and confidence flag, for each family of corruption at strength 5"}}
+if len(corrupted):
+    strongest = corrupted.xs(5, level="strength")
+    noticed = strongest[[f"{name}, wrong" for name in (density, confidence)]]
+    noticed = noticed.set_axis([density, confidence], axis=1).rename(plotting.set_name)
+    figure, ax = plotting.new_figure(width=5, height=0.32 * len(noticed) + 1.2)
+    plotting.shares_heatmap(ax, noticed)
+    ahead = (noticed[density] > noticed[confidence]).sum()
+    figures.show(
+        figure,
+        "corrupted images",
+        f"Of wrong predictions on the most corrupted images density flags more than confidence in {ahead} "
+        f"of {len(noticed)} families.",
+    )
 
 # %% [markdown]
 # ## Two scores, one promise
