@@ -27,7 +27,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # of which `book` is a folder
 
 from book.building.executing import execute_chapters
-from book.building.ledger import write_front_page, write_ledger
+from book.building.ledger import write_evidence_of_published, write_front_page, write_ledger
 from book.building.places import BUILD, CHAPTERS, PUBLISHED, ROOT, BuildError
 from book.building.publishing import publish, publish_pdf, stage
 from book.building.reference import write_command_line
@@ -62,6 +62,8 @@ def book(
         print("Making the runs that the chapters read (what is there already is kept)…", flush=True)
         for experiment in load_experiments(parameters):
             make_run(experiment)
+    else:
+        write_evidence_of_published()  # of which chapters show the verdicts
     execute_chapters(parameters, root / CHAPTERS.relative_to(ROOT), only=chapter or ())
     write_front_page(root)
     write_ledger(root)

@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "InteractiveFigure",
             "as_evidence",
             "check",
+            "claim_badges",
             "conditions_of",
             "execute_chapter",
             "judge",

@@ -16,7 +16,7 @@
 #
 # *Can we see, from the image alone, that a classifier is about to fail?*
 #
-# The paper ({cite}`shao2020understanding`, §3 and Fig. 1) says no: training images, adversarial
+# The paper ({cite}`shao2020understanding`, §3 and its Fig. 1) says no: training images, adversarial
 # images and misclassified test images look alike to the human eye. So we look inside the network, at
 # the numbers that it computes from an image: its *features*. This chapter introduces the network,
 # shows its mistakes, and measures how confident it was in them.
@@ -26,7 +26,7 @@
 #
 # *You will learn* to split a classifier into features and logits, to recognise its three kinds of
 # failure, and to read its confidence. *You need* the softmax. *Time:* 15 minutes to read, a minute to
-# run, 20 minutes for the exercises. *Paper:* §1, §3.1, Fig. 1.
+# run, 20 minutes for the exercises. *Paper:* §1, §3.1, its Fig. 1.
 # ```
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
@@ -39,10 +39,19 @@ eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
-from IPython.display import Image, Markdown
+import numpy as np
+from IPython.display import Markdown
 
-from mistakes_lib import MaxSoftmax, expected_calibration_error, load_run, plotting
+from mistakes_lib import (
+    MaxSoftmax,
+    expected_calibration_error,
+    extract_features,
+    fgsm,
+    load_run,
+    plotting,
+)
 
+figures = plotting.Figures(1)
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 wrong = test[~test.correct]
@@ -122,14 +131,37 @@ for split in ("train", "validation", "test"):
 # %% [markdown]
 # ## Look for yourself
 #
-# Each row is a class. Left: an image that the network was trained on. Middle: the same image after
-# an attack with the fast gradient sign method ({cite}`goodfellow2014explaining`,
-# $\varepsilon = 0.1$, as in the paper's Fig. 1). Right: a test image that the network gets wrong. The
-# attack is so strong that its noise can be seen; {doc}`05_adversarial` uses radii down to a tenth of
-# it. The figure was drawn when the run was made.
+# The run keeps some test images, and the network itself. The first row shows images that the network
+# classifies correctly. The second row shows the same images after an attack with the fast gradient
+# sign method ({cite}`goodfellow2014explaining`): no pixel moves by more than 2 of 256 grey levels. (The
+# paper's Fig. 1 has $\varepsilon = 0.1$, which is 25 grey levels and can be seen.) The third row shows
+# images that the network gets wrong. Above each image stand its class, what the network takes it for,
+# and the network's confidence.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Three columns of small images, one row a class: training images, their adversarial versions, and misclassified test images"}}
-Image(filename=str(source.figure("examples")), alt="training, adversarial, misclassified images")
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Three rows of small images with class and confidence: correctly classified test images, the same images attacked, and misclassified test images", "classes": "photograph"}}
+rows, radius = source.pictured, 2 / 255
+if len(rows):
+    images, seen = plotting.sheet_images(source.figure("pictures")), test[rows]
+    _, first = np.unique(np.where(seen.correct, seen.labels, -1), return_index=True)
+    kept = [i for i in first if seen.correct[i]][:7]  # one image a class
+    mistaken = np.flatnonzero(~seen.correct)[:: max(1, (~seen.correct).sum() // 7)][:7]
+    attacked = fgsm(network, images[kept], seen.labels[kept], radius)
+    fooled = extract_features(network, attacked, labels=seen.labels[kept])
+    panels = {
+        "correct": (images[kept], seen[kept]),
+        "attacked": (attacked, fooled),
+        "mistakes": (images[mistaken], seen[mistaken]),
+    }
+    panels = {n: plotting.judged_images(*each, source.classes) for n, each in panels.items()}
+    figures.show(
+        plotting.gallery(panels),
+        "three kinds of images",
+        f"The images do not show which ones fool the network. It is wrong on "
+        f"{(~fooled.correct).sum()} of the {len(kept)} attacked images, which look like the originals "
+        "above them, and on all images of the last row.",
+    )
+else:
+    print(f"The run of {source.title} keeps no images, so none can be shown.")
 
 # %% [markdown]
 # ## Does the network warn?
@@ -143,21 +175,21 @@ Image(filename=str(source.figure("examples")), alt="training, adversarial, miscl
 # The network's own warning is its {term}`confidence`: the largest probability in {eq}`eq-softmax`.
 # How many predictions are wrong at each confidence?
 
-# %% mystnb={"image": {"alt": "Histogram of the softmax confidence of all test images; incorrect predictions are stacked on correct ones"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Histogram of the softmax confidence of all test images; incorrect predictions are stacked on correct ones"}}
 confidences = MaxSoftmax().fit(test).score_samples(test)
 figure, ax = plotting.new_figure(width=6)
 counts = [confidences[test.correct], confidences[~test.correct]]
 ax.hist(counts, bins=20, range=(0, 1), stacked=True, label=["correct", "incorrect"])
 ax.set(xlabel="confidence (largest softmax probability)", ylabel="test images")
-_ = ax.legend(frameon=False)
-
-# %% tags=["hide-input"]
+ax.legend(frameon=False)
 high = confidences > 0.9
-Markdown(
-    f"Of the {high.sum():,} predictions with a confidence above 0.9, "
+figures.show(
+    figure,
+    "confidence of all predictions",
+    f"Confidence warns of some mistakes only: {(~test.correct[high]).sum():,} of {len(wrong):,} come "
+    f"with a confidence above 0.9. Of the {high.sum():,} predictions above 0.9, "
     f"{(~test.correct[high]).mean():.1%} are wrong; of the {(~high).sum():,} others, "
-    f"{(~test.correct[~high]).mean():.1%} are. So confidence does warn, but "
-    f"{(~test.correct[high]).sum():,} mistakes come without a warning."
+    f"{(~test.correct[~high]).mean():.1%} are.",
 )
 
 # %% [markdown]
@@ -175,13 +207,33 @@ Markdown(
 # $$ (eq-ece)
 # ```
 #
-# The {term}`ECE` comes from {cite}`guo2017calibration`; Appendix C uses 10 bins. Zero is perfect.
+# The {term}`ECE` comes from {cite}`guo2017calibration`; Appendix C uses 10 bins. Zero is perfect. In
+# five lines, and equal to the library's:
 
 # %%
 error = expected_calibration_error(test.logits, test.labels, n_bins=10)
+bins = np.ceil(confidences * 10).astype(
+    int
+)  # bin b holds the confidences in ((b - 1) / 10, b / 10]
+gaps = [abs(test.correct[bins == b].sum() - confidences[bins == b].sum()) for b in range(1, 11)]
+assert np.isclose(sum(gaps) / len(test), error)
 print(f"mean confidence {confidences.mean():.3f}, accuracy {test.accuracy:.3f}, ECE {error:.3f}")
 
 # %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three conclusions"}
+Markdown(
+    f"- A classifier is a feature extractor and a linear layer. This one turns an image into "
+    f"{network.num_features} features.\n"
+    f"- It makes {len(wrong):,} mistakes on {len(test):,} test images, and nothing in the images tells "
+    f"which.\n"
+    f"- Its confidence is above 0.9 on {sure:.0%} of the mistakes. Its calibration error is {error:.3f}."
+)
+
+# %% [markdown]
+# ## Exercises
+#
 # ```{exercise} By hand
 # :label: ex-softmax-by-hand
 #
@@ -217,8 +269,6 @@ print(f"{answer:.3f}")
 # ```
 
 # %%
-import numpy as np
-
 sizes, right, stated = np.array([5, 5]), np.array([4, 2]) / 5, np.array([0.9, 0.6])
 answer = (sizes / 10 * abs(right - stated)).sum()
 print(f"{answer:.3f}")

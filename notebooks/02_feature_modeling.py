@@ -40,12 +40,14 @@ confidence = 0.95  # of intervals and tests
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.mixture import GaussianMixture
 
 from mistakes_lib import DiagonalGMM, load_run, mixture_explorer, plotting
 
+figures = plotting.Figures(2)
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 train, validation, test = (source.features(s) for s in ("train", "validation", "test"))
 dimension = train.features.shape[1]
@@ -152,6 +154,16 @@ print(f"log-likelihood {mixture.score(test.features):.1f} nats")
 print(f"that is {mixture.bits_per_dim(test.features).mean():.2f} bits per dimension")
 
 # %% [markdown]
+# The density {eq}`eq-gmm` in five lines, and equal to the library's:
+
+# %%
+F = test.features[:100, None].astype(np.float64)  # (n, 1, D)
+variances = mixture.covariances_  # (K, D)
+squares = ((F - mixture.means_) ** 2 / variances).sum(axis=2)  # (n, K)
+joint = np.log(mixture.weights_) - 0.5 * (squares + np.log(2 * np.pi * variances).sum(axis=1))
+assert np.allclose(logsumexp(joint, axis=1), mixture.score_samples(test.features[:100]))
+
+# %% [markdown]
 # ## EM in a plane
 #
 # In hundreds of dimensions we cannot watch {prf:ref}`alg-em` work. In two we can. We take test
@@ -175,16 +187,25 @@ print(f"{flat.n_iter_} steps lead to a log-likelihood of {flat.score(plane):.3f}
 figure, ax = plotting.new_figure(width=6)
 groups = {source.classes[c]: plane[test.labels[three] == c] for c in range(3)}
 plotting.mixture_in_plane(ax, groups, flat.means_, flat.covariances_)
-_ = ax.set(xlabel="first principal component", ylabel="second principal component")
+ax.set(xlabel="first principal component", ylabel="second principal component")
+owner = flat.predict(plane)
+purest = sum(np.bincount(test.labels[three][owner == k], minlength=3).max() for k in range(3))
+figures.show(
+    figure,
+    "EM in a plane",
+    f"Three Gaussians find the three classes in part: {purest / len(three):.0%} of the points lie in a "
+    "Gaussian where their class is the most frequent. Colours are the classes, which EM never saw; an "
+    "ellipse spans two standard deviations.",
+)
 
 # %% [markdown]
-# The colours are the classes, which EM never saw. Now do it yourself, without the classes. Here a
+# Now do it yourself, without the classes. Here a
 # point has the colour of its most responsible component, and is pale where it is shared. Take one
 # step after the other: the likelihood never falls. Then drag all three centres into one cluster (or
 # move them with the arrow keys) and press *Run EM*. Is the final log-likelihood lower? Then add
 # Gaussians. Do the new ones match classes, or do they only split one?
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: EM by hand"}
 mixture_explorer(
     plane,
     plane[:6],
@@ -216,7 +237,7 @@ print(f"means agree to 1e-6: {np.allclose(ours.means_, theirs.means_, atol=1e-6)
 # More components always fit the *training* features better. Held-out features show when the mixture
 # begins to overfit.
 
-# %%
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 sizes = sorted({1, 10, max(2, n_components // 2), n_components, 2 * n_components})
 rows = []
 for size in sizes:
@@ -227,23 +248,23 @@ likelihood = pd.DataFrame(rows, columns=["K", "split", "nats per dimension"])
 held = likelihood.pivot(index="K", columns="split", values="nats per dimension")
 held[["train", "validation", "test"]].round(3)
 
-# %% mystnb={"image": {"alt": "Mean log-likelihood per dimension against the number of components, for train, validation and test features"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Mean log-likelihood per dimension against the number of components, for train, validation and test features"}}
 figure, ax = plotting.new_figure(width=6)
 splits = likelihood.groupby("split", sort=False)
 for line, (split, part) in zip(("o-", "s--", "^:"), splits, strict=True):
     ax.plot(part["K"], part["nats per dimension"], line, label=split)
 ax.set(xscale="log", xlabel="mixture components K", ylabel="mean log-likelihood (nats / dimension)")
-_ = ax.legend(frameon=False)
-
-# %% tags=["hide-input"]
+ax.legend(frameon=False)
 best = held["validation"].idxmax()
-Markdown(
+figures.show(
+    figure,
+    "number of Gaussians",
     f"Validation features are likeliest with {best} Gaussians"
     + (
-        ", the most that were tried: the mixture does not overfit yet."
+        ", the most that were tried, so the mixture does not overfit yet."
         if best == max(sizes)
-        else f": with {max(sizes)} the mixture overfits."
-    )
+        else f", and with {max(sizes)} the mixture overfits."
+    ),
 )
 
 # %% [markdown]
@@ -272,6 +293,20 @@ responsibility = gmm.predict_proba(test.features).max(axis=1)
 print(f"the largest responsibility is above 0.99 for {(responsibility > 0.99).mean():.1%} of tests")
 
 # %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three conclusions"}
+Markdown(
+    f"- {n_components} Gaussians describe unseen features better than one Gaussian by {gain:.2f} nats "
+    f"per dimension.\n"
+    f"- Validation features are likeliest with {best} of the numbers of Gaussians that were tried.\n"
+    f"- Without labels the mixture puts {purity:.0%} of the training features into a component of their "
+    f"own class."
+)
+
+# %% [markdown]
+# ## Exercises
+#
 # ```{exercise} By hand
 # :label: ex-em-step
 #

@@ -25,7 +25,7 @@
 #
 # *You will learn* to compute $U$ by hand, to turn it into an AUROC, and to tell a significant effect
 # from a useful one. *You need* chapter 2 and what a $p$-value is. *Time:* 20 minutes to read, a minute
-# to run, 30 minutes for the exercises. *Paper:* §3.3, eq. 6–7, Fig. 2.
+# to run, 30 minutes for the exercises. *Paper:* §3.3, eq. 6–7, its Fig. 2.
 # ```
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
@@ -42,10 +42,12 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from PIL import Image
+from scipy.special import expit, logit
 from scipy.stats import norm
 
-from mistakes_lib import as_evidence, load_run, mann_whitney, plotting
+from mistakes_lib import as_evidence, claim_badges, load_run, mann_whitney, plotting
 
+figures = plotting.Figures(3)
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 scores = source.density(n_components, seed=seed).score_samples(test.features)
@@ -163,6 +165,20 @@ print(f"z = {result.z:.2f}, log10 p = {result.log10_p:.1f}")
 print(f"AUROC = {result.auroc:.3f}, interval {low:.3f} to {high:.3f}")
 
 # %% [markdown]
+# $U_C$ and DeLong's standard error in five lines, and equal to the library's. A *placement* is the share
+# of the other group that an input outranks; the error comes from the variances of the placements.
+
+# %%
+right, wrong = scores[test.correct][:, None], scores[~test.correct][None]
+won = (right > wrong) + 0.5 * (right == wrong)  # (n, m)
+deviations = [won.mean(axis=axis).std(ddof=1) / np.sqrt(won.shape[1 - axis]) for axis in (0, 1)]
+error = np.hypot(*deviations)
+assert np.isclose(won.sum(), result.u_correct) and np.isclose(won.mean(), result.auroc)
+reach = norm.isf((1 - confidence) / 2) * error / (won.mean() * (1 - won.mean()))  # in log-odds
+assert np.allclose(expit(logit(won.mean()) + np.array([-reach, reach])), result.auroc_ci)
+print(f"AUROC {won.mean():.3f}, standard error {error:.4f}")
+
+# %% [markdown]
 # ## A density of the images
 #
 # ```{margin} Why should it know?
@@ -174,7 +190,7 @@ print(f"AUROC = {result.auroc:.3f}, interval {low:.3f} to {high:.3f}")
 # ({cite}`salimans2017pixelcnn`) that was trained on the same training images. There it finds correct
 # and misclassified inputs "almost indistinguishable" ($p = 8.58 \times 10^{-5}$).
 
-# %%
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 tests = {f"GMM-{n_components} on features": result}
 if source.bits_per_dim:
     pixels = source.image_log_likelihood("test")
@@ -185,22 +201,28 @@ rows = {
         "z": t.z,
         "log₁₀ p": t.log10_p,
         "AUROC": t.auroc,
-        "low": t.auroc_ci[0],
-        "high": t.auroc_ci[1],
+        f"AUROC {confidence:.0%} interval": "{:.2f} to {:.2f}".format(*t.auroc_ci),
     }
     for name, t in tests.items()
 }
-pd.DataFrame.from_dict(rows, orient="index").round(3)
+pd.DataFrame.from_dict(rows, orient="index").round(2)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+pixel = tests.get("PixelCNN on images")
+Markdown(
+    f"The density of features separates the groups with an AUROC of {result.auroc:.2f}"
+    + (f", that of images with {pixel.auroc:.2f}." if pixel else ".")
+)
 
 # %% [markdown]
 # How good is this PixelCNN? The table gives {term}`bits per dimension` on the test images, for the
 # PixelCNN, for lossless WebP files, and for a model that treats every pixel as independent and knows
 # only the training set's colours.
 
-# %%
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 pd.DataFrame({"bits per dimension": source.bits_per_dim.get("test", {})}).round(3)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 text = f"The table is empty: {source.title} has no PixelCNN."
 if source.bits_per_dim:
     bits, own = source.bits_per_dim["test"], source.experiment.pixel_cnn
@@ -218,7 +240,7 @@ Markdown(text)
 # %% [markdown]
 # Images sampled from it, pixel by pixel, show what it has learned.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "A row of training images above a row of images that the PixelCNN has drawn"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "A row of training images above a row of images that the PixelCNN has drawn", "classes": "photograph"}}
 if source.bits_per_dim:
     sheet = Image.open(source.figure("drawings"))
     figure, ax = plotting.new_figure(width=8, height=1.6)
@@ -226,7 +248,13 @@ if source.bits_per_dim:
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set_yticks(np.array([1, 3]) * sheet.height / 4, ["training images", "drawn"])
-    _ = ax.set_xticks([])
+    ax.set_xticks([])
+    figures.show(
+        figure,
+        "PixelCNN: samples",
+        f"The PixelCNN takes {bits['PixelCNN']:.2f} bits per dimension, and its samples (below) share "
+        "colours and textures with training images (above).",
+    )
 
 # %% [markdown]
 # ## Is the test itself right?
@@ -234,7 +262,7 @@ if source.bits_per_dim:
 # Under $H_0$ a $p$-value below 0.05 must turn up in 5 % of cases. We shuffle the labels *correct* and
 # *incorrect* many times, so that $H_0$ holds by construction, and count.
 
-# %% mystnb={"image": {"alt": "Histogram of p-values under shuffled labels: flat"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Histogram of p-values under shuffled labels: flat"}}
 rng = np.random.default_rng(seed)
 nulls = []
 for _ in range(400):
@@ -244,11 +272,14 @@ figure, ax = plotting.new_figure(width=6, height=2.6)
 ax.hist(nulls, bins=20, range=(0, 1), color=plotting.PALETTE[0], alpha=0.7)
 ax.axhline(len(nulls) / 20, color="0.3", linestyle="--", label="expected")
 ax.set(xlabel="p-value with shuffled labels", ylabel="count")
-_ = ax.legend(frameon=False)
-
-# %%
+ax.legend(frameon=False)
 alpha = 1 - confidence
-print(f"{np.mean(np.array(nulls) < alpha):.3f} of the shuffles fall below {alpha:.2f}")
+figures.show(
+    figure,
+    "shuffled labels",
+    f"The test keeps its promise: of {len(nulls)} shuffles, {np.mean(np.array(nulls) < alpha):.1%} fall "
+    f"below {alpha:.2f}.",
+)
 
 # %% [markdown]
 # ## Significance is not usefulness
@@ -257,8 +288,8 @@ print(f"{np.mean(np.array(nulls) < alpha):.3f} of the shuffles fall below {alpha
 # not change. Here the same likelihood is tested on growing parts of the test set, each of which
 # contains the smaller ones.
 
-# %% mystnb={"image": {"alt": "Left: log10 p falls with the number of images. Right: the AUROC stays where it is while its interval narrows"}}
-sizes = [s for s in (250, 500, 1000, 2000, 5000, 10000) if s <= len(test)] or [len(test)]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Left: log10 p falls with the number of images. Right: the AUROC stays where it is while its interval narrows"}}
+sizes = [*(s for s in (250, 500, 1000, 2000, 5000) if s < len(test)), len(test)]
 shuffled = rng.permutation(len(test))
 parts = [shuffled[:size] for size in sizes]
 growing = [mann_whitney(scores[p][test.correct[p]], scores[p][~test.correct[p]]) for p in parts]
@@ -268,7 +299,14 @@ left.set(xscale="log", xlabel="test images", ylabel="log₁₀ p")
 middle = np.array([t.auroc for t in growing])
 errors = np.abs(np.array([t.auroc_ci for t in growing]).T - middle)
 right.errorbar(sizes, middle, errors, fmt="s-", capsize=3, color=plotting.PALETTE[1])
-_ = right.set(xscale="log", xlabel="test images", ylabel="AUROC", ylim=(0.4, 1))
+right.set(xscale="log", xlabel="test images", ylabel="AUROC", ylim=(0.4, 1))
+figures.show(
+    figure,
+    "p and the number of images",
+    f"More images make p smaller and leave the AUROC where it is: from {sizes[0]:,} to {sizes[-1]:,} "
+    f"images log₁₀ p falls from {growing[0].log10_p:.1f} to {growing[-1].log10_p:.1f}, while the AUROC "
+    f"goes from {growing[0].auroc:.2f} to {growing[-1].auroc:.2f}.",
+)
 
 # %% [markdown]
 # So what do the printed $p$-values say? The paper's DenseNet has an accuracy of 72.76 % on
@@ -290,13 +328,25 @@ for name, p in (("GMM-100 on features", 1.9e-13), ("PixelCNN on images", 8.58e-5
 # images would turn the same $p$ into a large effect. A $p$-value alone cannot tell.
 
 # %% [markdown]
-# (evidence-u-test)=
-# ## Evidence for the ledger
-#
-# The next cell prints the numbers by which the {doc}`ledger of claims <../claims>` judges this
-# chapter's claims. The page does not show them; the notebook does.
+# ## In short
 
-# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: evidence"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three conclusions"}
+Markdown(
+    f"- The U-test {'rejects' if rejected else 'does not reject'} that correct predictions and mistakes "
+    f"have the same feature likelihoods (log₁₀ p = {result.log10_p:.0f}).\n"
+    f"- The effect is an AUROC of {result.auroc:.2f}, so in {1 - result.auroc:.0%} of all pairs the "
+    f"mistake is the likelier one.\n"
+    f"- With {sizes[0]:,} images the same effect has log₁₀ p = {growing[0].log10_p:.1f}, so p alone says "
+    "nothing of the size of an effect."
+)
+
+# %% [markdown]
+# (evidence-u-test)=
+# ## The paper's claims
+#
+# The {doc}`ledger of claims <../claims>` judges these claims by the numbers of this chapter.
+
+# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: the numbers for the ledger"}
 topics = dict(
     zip(("u_test", "u_test_pixelcnn"), tests.values(), strict=False)
 )  # the second, if it is there
@@ -306,7 +356,12 @@ evidence = {
 }
 print(as_evidence(evidence))
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: claims and verdicts"}
+Markdown(claim_badges(source.name, "evidence-u-test"))
+
 # %% [markdown]
+# ## Exercises
+#
 # ```{exercise} By hand
 # :label: ex-staircase
 #

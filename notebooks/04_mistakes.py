@@ -16,11 +16,21 @@
 #
 # *Can the feature likelihood tell, input by input, which predictions are wrong?*
 #
-# The paper (§4, Fig. 2 and 3) finds that a mixture of 100 Gaussians on the features separates
+# The paper (§4, its Fig. 2 and 3) finds that a mixture of 100 Gaussians on the features separates
 # correct from incorrect predictions, better than flexible densities do, and about as well as
-# calibrated confidence on a Wide ResNet, though not on a DenseNet.
+# calibrated confidence on a Wide ResNet, though not on a DenseNet. In this book the two rivals are
+# called *density* (the likelihood of features under the mixture) and *confidence* (the largest
+# softmax probability, calibrated by temperature scaling).
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to compare detectors of mistakes, to choose a threshold with a guarantee, and to say
+# what refusing inputs costs. *You need* chapters 2 and 3. *Time:* 30 minutes to read, four minutes to
+# run, 40 minutes for the exercises. *Paper:* §4.1, its Fig. 2 and 3.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -30,7 +40,7 @@ eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 repeats = 5  # independent fits of the mixture
 
-# %% tags=["hide-input", "appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -42,6 +52,7 @@ from mistakes_lib import (
     auroc_by_group,
     auroc_table,
     auroc_within,
+    claim_badges,
     conformal_threshold,
     describe_scorers,
     detection_table,
@@ -75,6 +86,9 @@ if source.bits_per_dim:  # a PixelCNN scores the images themselves
     pairs["PixelCNN"] = pixels[test.correct], pixels[~test.correct]
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
+figures = plotting.Figures(4)
+
 # %% [markdown]
 # ```{admonition} Guess first
 # :class: hint
@@ -95,8 +109,9 @@ Markdown(
     f"3. The share of mistakes, {1 - test.accuracy:.2f}, because a random flag is right that often."
 )
 
-# %% tags=["hide-input", "appendix"]
-ours, ranking = table.iloc[0], table["AUROC"].sort_values(ascending=False)
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
+ours = table.iloc[0]
+ranking = table["AUROC"].drop("Max softmax", errors="ignore").sort_values(ascending=False)
 useful = "better than chance" if ours.low > 0.5 else "no better than chance"
 calibrated = table.loc["Calibrated"]
 against = paired_difference(
@@ -104,37 +119,44 @@ against = paired_difference(
 )
 word = {"loses": "loses to", "on par": "is on par with"}.get(against.verdict, against.verdict)
 word = "is undecided against" if word == "undecided" else word
+best_method = plotting.method_name(ranking.index[0])
 paper_finds = (
-    f"On the same images the mixture {word} calibrated confidence (difference "
-    f"{against.difference:+.3f}, {against.interval[0]:+.3f} to {against.interval[1]:+.3f})."
+    f"On the same images density {word} confidence (difference {against.difference:+.3f}, "
+    f"{against.interval[0]:+.3f} to {against.interval[1]:+.3f})."
 )
 for family, says in (("densenet_bc", "loses to"), ("wide_resnet", "is on par with")):
     if source.family == family:
-        paper_finds += f" In the paper, on such a network, the mixture {says} it."
+        paper_finds += f" In the paper, on such a network, density {says} confidence."
 Markdown(
-    f"**Verdict.** On {source.title}, the likelihood of {n_components} Gaussians detects test "
-    f"mistakes {useful}: AUROC {ours.AUROC:.3f} ({ours.low:.3f} to {ours.high:.3f}). The best "
-    f"method is *{ranking.index[0]}* ({ranking.iloc[0]:.3f}); calibrated confidence reaches "
-    f"{calibrated.AUROC:.3f}. {paper_finds}"
+    f"**Verdict.** On {source.title}, density (the likelihood under {n_components} Gaussians) detects "
+    f"test mistakes {useful}: AUROC {ours.AUROC:.3f} ({ours.low:.3f} to {ours.high:.3f}). Confidence "
+    f"reaches {calibrated.AUROC:.3f}; the best method is *{best_method}* ({ranking.iloc[0]:.3f}). "
+    f"{paper_finds}"
 )
 
 # %% [markdown] tags=["appendix"]
 # ## Two histograms
 #
 # Each test feature has a {term}`log-likelihood` under the mixture {eq}`eq-gmm`. If mistakes are made on
-# unusual features, the two groups part (Fig. 2, bottom row; the paper's for CIFAR-10 is Fig. 6, left).
-# Where the run has a {term}`PixelCNN`, the likelihood of the *images* follows (Fig. 2, top row).
+# unusual features, the two groups part (the paper's Fig. 2, bottom row, and for CIFAR-10 its Fig. 6,
+# left). Where the run has a {term}`PixelCNN`, the likelihood of the *images* follows (the paper's
+# Fig. 2, top row).
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Overlaid histograms of log-likelihood for correct and incorrect test predictions, one panel a density"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Overlaid histograms of log-likelihood for correct and incorrect test predictions, one panel a density"}}
 dimension = test.features.shape[1]
 correct, incorrect = pairs[f"GMM-{n_components}"]
 figure, axes = plotting.new_figure(rows=1 + ("PixelCNN" in pairs), width=6.5, squeeze=False)
 groups = {"correct": correct / dimension, "incorrect": incorrect / dimension}
-plotting.likelihood_histograms(axes[0, 0], groups).set_title(f"GMM-{n_components} on features")
+plotting.likelihood_histograms(axes[0, 0], groups).set_title("density of features")
+overlap = "" if ours.AUROC > 0.9 else ", but the two histograms overlap"
+caption = f"Mistakes have {'less' if ours.low > 0.5 else 'no less'} likely features{overlap}: in "
+caption += f"{ours.AUROC:.0%} of all pairs the correct prediction is likelier than the mistake."
 if "PixelCNN" in pairs:
     groups = dict(zip(groups, pairs["PixelCNN"], strict=True))
     ax = plotting.likelihood_histograms(axes[1, 0], groups, unit="nats per image")
     ax.set_title("PixelCNN on images")
+    caption += f" By the likelihood of the images it is so in {table.AUROC['PixelCNN']:.0%}."
+figures.show(figure, "mistakes: histograms", caption)
 
 # %% [markdown]
 # ## Every method on the same inputs
@@ -150,10 +172,9 @@ if "PixelCNN" in pairs:
 # ```
 
 # %% [markdown] tags=["appendix"]
-# The paper's Fig. 3 compares
-# the mixture with calibrated and raw confidence ({cite}`hendrycks2017baseline`,
-# {cite}`guo2017calibration`), Fig. 5 with two methods that need labels ({cite}`lee2018simple`,
-# {cite}`zheng2018robust`). The others are what practitioners try today: nearest neighbors
+# The paper's Fig. 3 compares density with calibrated and raw confidence
+# ({cite}`hendrycks2017baseline`, {cite}`guo2017calibration`), its Fig. 5 with two methods that need
+# labels ({cite}`lee2018simple`, {cite}`zheng2018robust`). The others are what practitioners try today: nearest neighbors
 # ({cite}`sun2022knn`), relative distance ({cite}`ren2021relative`), virtual logits
 # ({cite}`wang2022vim`), energy and the largest logit ({cite}`liu2020energy`).
 #
@@ -162,16 +183,23 @@ if "PixelCNN" in pairs:
 # all, neither in labels nor in logits; the tables mark it by a dagger †.
 
 # %%
-describe_scorers(scorers)
+plotting.call_by_name(describe_scorers(scorers))
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "ROC curves and precision-recall curves of all methods for detecting test mistakes"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves and precision-recall curves of all methods for detecting test mistakes"}}
 figure, (upper, lower) = plotting.new_figure(rows=2, width=7.5, height=4.4)
 plotting.roc_curves(upper, pairs)
-_ = plotting.precision_recall_curves(lower, pairs)
+plotting.precision_recall_curves(lower, pairs)
+figures.show(
+    figure,
+    "mistakes: ROC and precision",
+    f"Of {len(ranking)} methods, {best_method} separates mistakes best: its AUROC is "
+    f"{ranking.iloc[0]:.3f}, that of density {ours.AUROC:.3f}. Above: ROC curves. Below: precision "
+    "against recall, with mistakes as the positive class.",
+)
 
-# %% tags=["appendix"]
-shown = readable(table, confidence=confidence)
-mark_class_agnostic(shown, scorers, others=["PixelCNN"]).round(2)
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
+shown = mark_class_agnostic(readable(table, confidence=confidence), scorers, others=["PixelCNN"])
+plotting.call_by_name(shown).round(2)
 
 # %% [markdown]
 # ```{margin} What is a bad AUPR?
@@ -182,10 +210,16 @@ mark_class_agnostic(shown, scorers, others=["PixelCNN"]).round(2)
 # {term}`AUPR` has the failures as positive class; {term}`FPR95` is the share of correct predictions
 # that must be rejected to catch 95 % of the mistakes.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of each method for test mistakes, with confidence intervals"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of each method for test mistakes, one dot a method, with confidence intervals"}}
 figure, ax = plotting.new_figure(width=6.5, height=3.6)
-plotting.bars_with_intervals(ax, table)
-_ = ax.set_xlim(0.4, 1)
+plotting.dots_with_intervals(ax, table)
+place = list(ranking.index).index(f"GMM-{n_components}") + 1
+figures.show(
+    figure,
+    "mistakes: every method",
+    f"Density stands at place {place} of {len(ranking)} methods, {ranking.iloc[0] - ours.AUROC:.2f} "
+    f"below the best. A line through a dot is its {confidence:.0%} interval.",
+)
 
 # %% [markdown]
 # ## Other densities of the same features
@@ -195,11 +229,11 @@ _ = ax.set_xlim(0.4, 1)
 # decide the class. What a flexible model learns about the others is, for the detector, noise.
 # ```
 #
-# §4.1 compares the mixture with a {term}`VAE` and a {term}`MAF` on the same features. A density that
-# fits better need not detect better. Bits per dimension of the test features (smaller is a better
-# fit), beside the AUROC for mistakes:
+# The paper (§4.1) compares the mixture with a {term}`VAE` and a {term}`MAF` on the same features. A
+# density that fits better need not detect better. The table gives bits per dimension of the test
+# features (smaller is a better fit), beside the AUROC for mistakes.
 
-# %%
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 rows = {}
 for name in (f"GMM-{n_components}", *deep):
     nats = np.concatenate(pairs[name]).mean()
@@ -207,7 +241,8 @@ for name in (f"GMM-{n_components}", *deep):
 if "PixelCNN" in pairs:  # of images, so that its bits compare with no other's here
     rows["PixelCNN"] = {"bits per dimension": source.bits_per_dim["test"]["PixelCNN"]}
 fits = pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]])
-mark_class_agnostic(readable(fits, confidence=confidence), scorers, others=["PixelCNN"]).round(2)
+shown = mark_class_agnostic(readable(fits, confidence=confidence), scorers, others=["PixelCNN"])
+plotting.call_by_name(shown).round(2)
 
 # %% [markdown]
 # ```{margin} Why from above?
@@ -216,24 +251,30 @@ mark_class_agnostic(readable(fits, confidence=confidence), scorers, others=["Pix
 # bits.
 # ```
 #
-# The VAE's likelihood is estimated by importance sampling ({cite}`burda2015importance`), from above in
-# bits. The PixelCNN ({cite}`salimans2017pixelcnn`) knows images, not features; {cite}`song2017pixeldefend`
-# use it against attacks. {doc}`Chapter 3 <03_hypothesis_tests>` says how far it was trained.
+# The VAE's likelihood is estimated by importance sampling ({cite}`burda2015importance`), which slightly
+# overstates its bits per dimension. The PixelCNN ({cite}`salimans2017pixelcnn`) is a density of images,
+# not of features; {cite}`song2017pixeldefend` use it against attacks.
+# {doc}`Chapter 3 <03_hypothesis_tests>` says how far it was trained.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+on_features = fits.drop(index="PixelCNN", errors="ignore")
+closest, sharpest = on_features["bits per dimension"].idxmin(), on_features.AUROC.idxmax()
+closest, sharpest = (plotting.method_name(name) for name in (closest, sharpest))
 missing = [name for name in ("VAE", "MAF", "PixelCNN") if name not in pairs]
 text = f"Missing, because {source.title} has none: {', '.join(missing)}. " if missing else ""
 if "VAE" in deep:
-    text += f"For each input the VAE's estimate takes {deep['VAE'].importance_samples} samples."
+    text += f"For each input the VAE's estimate takes {deep['VAE'].importance_samples} samples. "
+if len(on_features) > 1:
+    text += f"Of the densities of features, {closest} fits best and {sharpest} detects best."
 Markdown(text)
 
 # %% [markdown]
 # ## Independent fits
 #
 # EM starts at random rows and finds a local optimum. The paper reports means over five runs. Here
-# only the fit varies, with its seed; the classifier stays. An interval must hold what moves the mean:
-# the start of EM, the test images and, where there are several, the training. A hierarchical bootstrap
-# draws each, and the table says how much each moves the mean.
+# only the fit varies, with its seed, and the classifier stays the same. The start of EM, the test
+# images and, where there are several, the training all move the mean. So a hierarchical bootstrap
+# draws each of them, and the table says how much each moves the mean.
 
 # %%
 seeds = range(seed, seed + (repeats if source.has_training_features else 1))
@@ -262,6 +303,17 @@ refits = refits.groupby("density").value.agg(["count", "mean", "std", "min", "ma
 refits = refits.rename(index=str.upper).round(4)
 refits if len(refits) else print(f"No such sweep of {source.title} is published.")
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+above = (refits["max"] > spread.mean).sum()
+Markdown(
+    f"The best fit of {above or 'no'} other density reaches the mixture's mean, "
+    f"{spread.mean:.4f}. So a lucky start does not explain the difference."
+    if len(refits) and not above
+    else f"At least one fit of {above} other densities is above the mixture's mean, {spread.mean:.4f}."
+    if len(refits)
+    else "Without the sweep nothing can be said of other starts."
+)
+
 # %% [markdown]
 # ## How many Gaussians?
 #
@@ -273,21 +325,24 @@ refits if len(refits) else print(f"No such sweep of {source.title} is published.
 # mistakes sweep notebooks/sweeps/components.yml --out book/sweeps/components
 # ```
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC against the number of mixture components, one line for mistakes and one for each out-of-distribution set, with the spread over five fits"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC against the number of mixture components, one line for mistakes and one for each out-of-distribution set, with the spread over five fits"}}
 swept = load_sweep("components", data_set=own.data_set, classifier=own.classifier)
 names = {"value": "AUROC", "n_components": "number of Gaussians K"}
 swept = swept[swept.metric.str.startswith("auroc.")].rename(columns=names)
-swept["detection of"] = swept.metric.str.removeprefix("auroc.").str.replace("_", " ")
+swept["detection of"] = swept.metric.str.removeprefix("auroc.").map(plotting.set_name)
 if swept.empty:
     print(f"No sweep of {source.title} is published.")
 else:
     figure, ax = plotting.new_figure(width=6.5)
-    _ = plotting.lines_with_spread(
-        ax, swept, x=names["n_components"], y="AUROC", line="detection of"
+    x = names["n_components"]
+    plotting.lines_with_spread(ax, swept, x=x, y="AUROC", line="detection of")
+    means = swept[swept["detection of"] == "own mistakes"].groupby(x).AUROC.mean()
+    figures.show(
+        figure,
+        "mistakes: number of Gaussians",
+        f"For mistakes the mean AUROC of density lies between {means.min():.2f} (K = {means.idxmin()}) "
+        f"and {means.max():.2f} (K = {means.idxmax()}). A band is one standard deviation over the fits.",
     )
-
-# %% [markdown]
-# A line's band is one standard deviation over the fits.
 
 # %% [markdown]
 # ## A threshold for use
@@ -304,12 +359,12 @@ print(f"flagged: {flagged.mean():.1%} of test inputs, among them {caught:.1%} of
 print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - test.accuracy:.1%})")
 
 # %% [markdown]
-# Move it: drag the line through the histograms or the point along the ROC curve, or take the slider
-# (arrow keys move it, too). The figure begins at the threshold chosen above. Far to the left, almost
-# nothing is flagged; to the right, the point climbs the curve, and each further mistake costs more
-# correct predictions.
+# Move the threshold: drag the line through the histograms or the point along the ROC curve, or use the
+# slider (arrow keys move it, too). The figure begins at the threshold chosen above. Far to the left,
+# almost nothing is flagged. Further right the point climbs the curve, and each further mistake costs
+# more correct predictions.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the movable threshold"}
 rows, names, pictures = source.pictured, np.array(source.classes), None
 if len(rows):  # the run keeps the images of these inputs
     shown = test[rows]
@@ -323,11 +378,11 @@ threshold_explorer(
     pictures=pictures,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the run keeps"}
 Markdown(
-    f"The run keeps {len(rows)} test images, {(~test.correct[rows]).sum()} of them mistakes: more "
-    "than their share, so that some lie everywhere. Those nearest to the threshold stand below the "
-    "tables, and change with it: does an image look as unusual as its likelihood says?"
+    f"The images below the tables are those nearest to the threshold, from {len(rows)} stored test "
+    f"images, {(~test.correct[rows]).sum()} of them mistakes. Does an image look as unusual as its "
+    "likelihood says?"
     if len(rows)
     else f"The run of {source.title} keeps no images that could be shown at their threshold."
 )
@@ -378,7 +433,15 @@ print(f"below {nine_of_ten:.3f} nats per dimension; {answer:.1%} of the correct 
 # $k/(n+1) \le \alpha$.
 # ```
 #
-# `conformal_threshold` returns $s_{(k)}$. Is the promise kept? Split the correct test predictions at
+# `conformal_threshold` returns $s_{(k)}$. The same in three lines:
+
+# %%
+known = scorer.score_samples(validation)[validation.correct]
+k = int(np.floor((1 - confidence) * (len(known) + 1)))
+assert np.sort(known)[k - 1] == conformal_threshold(known, 1 - confidence)
+
+# %% [markdown]
+# Is the promise kept? Split the correct test predictions at
 # random: one half calibrates, the other counts false alarms; and count the mistakes that are caught.
 
 # %%
@@ -423,13 +486,13 @@ print(f"k = {k}: the threshold is {answer}; one in twenty takes {int(1 / 0.05) -
 #
 # ## Where the information is
 #
-# A class is decided by the head, $W F + b$. Adding one vector to all rows of $W$ changes no prediction,
-# so that only the *row space* of the centred $W$ decides, of at most one dimension less than there are
-# classes. In its *null space* a feature can move without any change of the prediction. Fit a mixture in
-# each of them, in as many leading and last principal components, and on features divided by their
+# The head, $W F + b$, decides the class. Adding one vector to all rows of $W$ changes no prediction. So
+# only the *row space* of the centred $W$ decides, and it has at most one dimension less than there are
+# classes. In its *null space* a feature can move without any change of the prediction. We fit a mixture
+# in each of them, in as many leading and last principal components, and on features divided by their
 # norm. The last row has no model: it scores by the norm $\lVert F \rVert$.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC for mistakes of a mixture on each subspace of the features, and of the feature norm alone, with intervals"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC for mistakes of a mixture on each subspace of the features, and of the feature norm alone, with intervals"}}
 train = source.features("train") if source.has_training_features else validation
 rows = np.random.default_rng(seed).permutation(len(train))[:10_000]
 weight = source.classifier().head.weight.detach().numpy()
@@ -437,50 +500,59 @@ features = {"mistakes": (test[test.correct].features, test[~test.correct].featur
 options = {"n_components": n_components, "random_state": seed}
 where = information_by_subspace(train[rows].features, weight, features, **options)
 figure, ax = plotting.new_figure(width=6.5)
-_ = plotting.subspace_dots(ax, where, "mistakes")
-
-# %% tags=["hide-input"]
+plotting.subspace_dots(ax, where, "mistakes")
 areas = where.AUROC.xs("mistakes", level="failure")
 norm_alone, everywhere = areas["norm alone"], areas["all dimensions"]
 best = areas.drop("norm alone").idxmax()
-Markdown(
-    f"The mixture knows most in *{best}* ({areas[best]:.2f}; in all dimensions {everywhere:.2f}). "
-    f"The norm alone reaches {norm_alone:.2f}, "
-    f"{'more than' if norm_alone > everywhere else 'less than'} the mixture in all dimensions."
+figures.show(
+    figure,
+    "mistakes: subspaces",
+    f"A mixture detects mistakes best in the subspace “{best}”: its AUROC is {areas[best]:.2f} there and "
+    f"{everywhere:.2f} in all dimensions. The norm alone reaches {norm_alone:.2f}, "
+    f"{'more' if norm_alone > everywhere else 'less'} than the mixture in all dimensions. In brackets: "
+    "the number of dimensions.",
 )
 
 # %% [markdown]
-# ## Does likelihood add anything to confidence?
+# ## Does density add anything to confidence?
 #
-# Sort the test inputs by calibrated confidence and cut them into ten parts. Within a part confidence
-# says little. What does the likelihood say there?
+# We sort the test inputs by confidence and cut them into ten parts. Within a part confidence says
+# little. What does density say there?
 
 # %%
 names = [f"GMM-{n_components}", "Calibrated"]
 likelihood, trust = (scorers[name].score_samples(test) for name in names)
 deciles = auroc_within(likelihood, test.correct, trust)
-readable(deciles, confidence=confidence).round(2)
+readable(deciles, confidence=confidence).round(2).replace("nan to nan", "–")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 lowest = deciles[:4]
 Markdown(
     f"The four least confident parts hold {lowest.mistakes.sum()} of {deciles.mistakes.sum()} mistakes. "
-    f"There the likelihood's AUROC lies between {lowest.AUROC.min():.2f} and {lowest.AUROC.max():.2f}."
+    f"There the AUROC of density lies between {lowest.AUROC.min():.2f} and {lowest.AUROC.max():.2f}."
 )
 
 # %% [markdown]
-# And in each predicted class alone?
+# What does density say in each predicted class alone? The table has the three classes with the lowest
+# and the three with the highest AUROC.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 by_class = auroc_by_group(likelihood, test.correct, test.predictions, names=source.classes)
 by_class = by_class.dropna().sort_values("AUROC")
 readable(pd.concat([by_class.head(3), by_class.tail(3)]), confidence=confidence).round(2)
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+Markdown(
+    f"Density detects mistakes worst among predictions of *{by_class.index[0]}* "
+    f"({by_class.AUROC.iloc[0]:.2f}) and best among those of *{by_class.index[-1]}* "
+    f"({by_class.AUROC.iloc[-1]:.2f})."
+)
+
 # %% [markdown]
 # A logistic regression on both scores learns from the *validation* mistakes how to weigh them, and is
-# judged on the test set. Confidence enters by its log-odds, because probabilities crowd at 1. Does the
-# likelihood make the regression better than confidence alone? Twice the log-likelihood gained is
-# $\chi^2$ with one degree of freedom if it says nothing more.
+# judged on the test set. Confidence enters by its log-odds, because probabilities crowd at 1. Does
+# density make the regression better than confidence alone? If density says nothing more, twice the
+# log-likelihood gained is $\chi^2$ with one degree of freedom.
 
 # %%
 both = [scorers[name] for name in names]
@@ -489,61 +561,79 @@ gained = likelihood_ratio_test(both[1].log_odds(validation), added, validation.c
 print(f"likelihood ratio {gained.statistic:.1f}, p = {gained.p_value:.2g}")
 combined = Combined(both).fit(validation)
 print("weights of the standardised scores:", combined.coef_.round(2))
-trio = dict(zip(("likelihood", "calibrated", "combined"), (*both, combined), strict=True))
+trio = dict(zip(("density", "confidence", "combined"), (*both, combined), strict=True))
 together = score_pairs(trio, test[test.correct], test[~test.correct])
-step = paired_difference(together["combined"], together["calibrated"], confidence=confidence)
-print(f"combined against calibrated: {step.difference:+.4f}, {step.verdict}")
+step = paired_difference(together["combined"], together["confidence"], confidence=confidence)
+print(f"combined against confidence: {step.difference:+.4f}, {step.verdict}")
 gain = detection_table(together, confidence=confidence, random_state=seed)
 mark_class_agnostic(readable(gain, confidence=confidence), trio).round(3)
 
 # %% [markdown]
 # ## The price
 #
-# Refuse the tenth of the inputs that is least trusted: how many mistakes are among them? And how many
-# inputs must be refused to catch nine mistakes of ten?
+# We refuse the tenth of the inputs that is least trusted. How many mistakes are among them? And how
+# many inputs must we refuse to catch nine mistakes of ten?
 
 # %%
 every = {name: np.concatenate(pair) for name, pair in pairs.items()}
 which = np.sort(test.correct)[::-1]  # as the pairs have them: first the correct predictions
-price_of_refusal(every, which).sort_values("caught at 10 %", ascending=False).round(2)
+price = price_of_refusal(every, which).sort_values("caught at 10 %", ascending=False)
+plotting.call_by_name(price).round(2)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+dear, cheap = price.loc[f"GMM-{n_components}"], price.loc["Calibrated"]
+Markdown(
+    f"The tenth that confidence trusts least holds {cheap.iloc[0]:.0%} of the mistakes, the tenth that "
+    f"density trusts least {dear.iloc[0]:.0%}. To catch nine mistakes of ten one refuses "
+    f"{cheap.iloc[1]:.0%} of all inputs by confidence and {dear.iloc[1]:.0%} by density."
+)
 
 # %% [markdown]
 # ## Over-confidence
 #
-# The paper explains why the mixture stays below calibrated confidence on a DenseNet: its accuracy is
-# lower, so that it is less over-confident. Over all published networks, does the gap between mixture
-# and confidence grow with the temperature, the usual measure of over-confidence?
+# The paper explains why density stays below confidence on a DenseNet: the network's accuracy is lower,
+# so it is less over-confident. Over all published networks, does the gap between density and
+# confidence grow with the temperature, the usual measure of over-confidence?
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 try:
     networks = overconfidence_table(stored_evidence())
 except FileNotFoundError:
     networks = pd.DataFrame()
-networks.round(3)
+networks.rename(index=lambda name: load_run(name).title).round(3)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 Markdown(overconfidence_sentence(networks) if len(networks) else "No evidence of runs is stored.")
 
 # %% [markdown]
 # ## What rejection buys
 #
-# Refuse the least trusted inputs: the error rate among those kept is the *risk*, the share kept the
-# {term}`coverage`. The area under the curve (AURC) is small for a good score.
+# We refuse the least trusted inputs. The share kept is the {term}`coverage`, and the error rate among
+# those kept is the *risk*. The area under the curve (AURC) is small for a good score.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Risk against coverage for every method"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Risk against coverage for every method"}}
 right = np.sort(test.correct)[::-1]  # as the pairs have them: first the correct predictions
 curves = {name: risk_coverage(np.concatenate(pair), right) for name, pair in pairs.items()}
 figure, ax = plotting.new_figure(width=7.5)
-_ = plotting.risk_coverage_curves(ax, curves)
+plotting.risk_coverage_curves(ax, curves)
+half = {n: curves[n].risk[len(right) // 2] for n in (f"GMM-{n_components}", "Calibrated")}
+figures.show(
+    figure,
+    "mistakes: risk and coverage",
+    f"Among the half that confidence trusts most, {half['Calibrated']:.1%} of predictions are wrong; "
+    f"among the half that density trusts most, {half[f'GMM-{n_components}']:.1%}. Without refusing it "
+    f"is {1 - test.accuracy:.1%}.",
+)
 
 # %% [markdown] tags=["appendix"]
 # ## Classifiers side by side
 #
-# Fig. 2 has a row and Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide ResNet, and a
-# Wide ResNet that saw 100 labels of each class. Here are all published ones with these images. A dash
-# stands for the one method that needs the training features, where a run was published without them.
+# The paper's Fig. 2 has a row and its Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide
+# ResNet, and a Wide ResNet that saw 100 labels of each class. Here are all published ones with these
+# images. A dash stands for the one method that needs the training features, where a run was published
+# without them.
 
-# %% tags=["hide-input", "appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: every classifier"}
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
 usual = [name for name in scorers if name not in deep]
 sides = {source.info["title"]: {name: pairs[name] for name in usual}}
@@ -552,28 +642,60 @@ for title, each in list(kinds.items())[1:]:
     sides[title] = score_pairs(own, inputs[inputs.correct], inputs[~inputs.correct])
 side_tables = {title: auroc_table(side, confidence=confidence) for title, side in sides.items()}
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Log-likelihood histograms of correct and incorrect test predictions, one panel a classifier"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Log-likelihood histograms of correct and incorrect test predictions, one panel a classifier"}}
 figure, axes = plotting.new_figure(rows=len(kinds), width=6.5, height=2.8, squeeze=False)
 for ax, (title, side) in zip(axes[:, 0], sides.items(), strict=True):
     dimension = kinds[title].info["num_features"]
     groups = dict(zip(("correct", "incorrect"), side[f"GMM-{n_components}"], strict=True))
     groups = {name: scores / dimension for name, scores in groups.items()}
     plotting.likelihood_histograms(ax, groups).set_title(title)
+areas = {title: each.AUROC[f"GMM-{n_components}"] for title, each in side_tables.items()}
+figures.show(
+    figure,
+    "mistakes: every classifier",
+    "The distance between correct and incorrect predictions depends on the network: the AUROC of "
+    f"density is {', '.join(f'{area:.2f} on {title}' for title, area in areas.items())}.",
+)
 
-# %% tags=["appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
 accuracies = {title: each.info["accuracy"]["test"] for title, each in kinds.items()}
 by_kind = pd.DataFrame({title: each.AUROC for title, each in side_tables.items()})
 by_kind.columns = [f"{title} ({accuracies[title]:.1%} accurate)" for title in by_kind]
 by_kind = mark_class_agnostic(by_kind.loc[usual], scorers)
-by_kind.map("{:.3f}".format).replace("nan", "–")
+plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
+
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: what the table shows"}
+raw = "Max softmax"  # orders inputs nearly as confidence does
+winners = {
+    title: each.AUROC.reindex(usual).drop(raw, errors="ignore").idxmax()
+    for title, each in side_tables.items()
+}
+Markdown(
+    "The best method is "
+    + ", ".join(f"{plotting.method_name(name)} on {title}" for title, name in winners.items())
+    + "."
+)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three conclusions"}
+Markdown(
+    f"- Density detects mistakes {useful}: AUROC {ours.AUROC:.2f}. It {word} confidence, which reaches "
+    f"{calibrated.AUROC:.2f}.\n"
+    f"- Refusing a tenth of the inputs avoids {cheap.iloc[0]:.0%} of the mistakes by confidence and "
+    f"{dear.iloc[0]:.0%} by density.\n"
+    f"- Both scores together change the AUROC of confidence by {step.difference:+.3f}; the "
+    f"likelihood-ratio test gives p = {gained.p_value:.1g}."
+)
 
 # %% [markdown]
 # (evidence-mistakes)=
-# ## Evidence for the ledger
+# ## The paper's claims
 #
-# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+# The {doc}`ledger of claims <../claims>` judges these claims by the numbers of this chapter.
 
-# %% tags=["evidence"]
+# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: the numbers for the ledger"}
 rows = {"mistakes": table[["AUROC", "low", "high"]]}
 rows |= {kinds[title].family: each for title, each in side_tables.items()}
 named = {topic: each.rename(index={f"GMM-{n_components}": "ours"}) for topic, each in rows.items()}
@@ -581,7 +703,12 @@ evidence = {topic: each.to_dict(orient="index") for topic, each in named.items()
 others = [name for name in pairs if name not in usual]
 print(as_evidence(evidence | {name: rows["mistakes"].loc[name].to_dict() for name in others}))
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: claims and verdicts"}
+Markdown(claim_badges(source.name, "evidence-mistakes"))
+
 # %% [markdown]
+# ## Exercises
+#
 # ```{exercise} By hand
 # :label: ex-auroc-five
 #
@@ -608,8 +735,8 @@ print(f"{sum(pairs_in_order)} of {len(pairs_in_order)} pairs: AUROC {answer:.3f}
 # ```{exercise}
 # :label: ex-sum
 #
-# Does the combination need the mistakes? Add likelihood and calibrated confidence, each
-# standardised on validation data, and compare the AUROC with what the regression learned.
+# Does the combination need the mistakes? Add density and confidence, each standardised on validation
+# data, and compare the AUROC with what the regression learned.
 # ```
 #
 # ```{solution-start} ex-sum

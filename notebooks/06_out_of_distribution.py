@@ -16,11 +16,19 @@
 #
 # *Does the network notice that an image is of no kind that it was trained on?*
 #
-# The paper (§4, Tables 1–3) finds that calibrated confidence cannot be relied on for
+# The paper (§4, its Tables 1–3) finds that calibrated confidence cannot be relied on for
 # out-of-distribution (OOD) detection, that the mixture beats the class-conditional Mahalanobis
 # distance in some cases, and that calibrated confidence alone fails even on Gaussian noise.
+#
+# ```{admonition} This chapter
+# :class: tip
+#
+# *You will learn* to measure whether a network notices strange images, to compute the Mahalanobis
+# distance, and to explain why a strange input may be likely. *You need* chapters 2 and 4. *Time:* 25
+# minutes to read, a minute to run, 30 minutes for the exercises. *Paper:* §4.3, its Tables 1–3.
+# ```
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
 classifier = "densenet_bc_40_12"  # network that was trained on them
@@ -29,21 +37,25 @@ n_components = 1000  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
 confidence = 0.95  # of intervals and tests
 
-# %% tags=["hide-input", "nbval-ignore-output", "appendix"]
+# %% tags=["hide-input", "nbval-ignore-output", "appendix"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
 from mistakes_lib import (
     as_evidence,
+    claim_badges,
     compare_scores,
     detection_table,
+    extract_features,
     known_classes,
+    load_dataset,
     load_run,
     load_sweep,
     mann_whitney,
     mark_class_agnostic,
     plotting,
+    readable,
     score_many,
     score_pairs,
     share_of_zeros,
@@ -65,6 +77,9 @@ tables = {
 }
 auroc = pd.DataFrame({name: table.AUROC for name, table in tables.items()})
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
+figures = plotting.Figures(6)
+
 # %% [markdown]
 # ```{admonition} Guess first
 # :class: hint
@@ -82,7 +97,7 @@ smooth = "This run has no PixelCNN."
 if "PixelCNN" in auroc.index:
     smooth = f"Its lowest AUROC here is {auroc.loc['PixelCNN'].min():.2f}"
     smooth += (
-        f", for {auroc.loc['PixelCNN'].idxmin().replace('_', ' ')}; below one half means likelier."
+        f", for {plotting.set_name(auroc.loc['PixelCNN'].idxmin())}; below one half is likelier."
     )
 Markdown(
     f"1. {10 * (noisy > 0.9).mean():.1f} of ten.\n"
@@ -91,20 +106,20 @@ Markdown(
     f"3. {smooth}"
 )
 
-# %% tags=["hide-input", "appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
 papers = ["Calibrated", "Max softmax", "Mahalanobis", "Zheng & Hong"]
 versus = compare_scores(pairs, ours, others=papers, confidence=confidence)
 beaten = versus[versus.verdict == "beats"].reset_index()
-beats_calibrated = beaten.setting[beaten.method == "Calibrated"].tolist()
-beats_mahalanobis = beaten.setting[beaten.method == "Mahalanobis"].tolist()
+beaten["set"] = beaten.setting.map(plotting.set_name)
+beats_calibrated = beaten.set[beaten.method == "Calibrated"].tolist()
+beats_mahalanobis = beaten.set[beaten.method == "Mahalanobis"].tolist()
 noise = auroc["gaussian_noise"]
 Markdown(
-    f"**Verdict.** On {source.title}, the likelihood under {n_components:,} Gaussians "
-    f"beats calibrated confidence on {len(beats_calibrated)} of {len(tables)} OOD sets "
+    f"**Verdict.** On {source.title}, density (the likelihood under {n_components:,} Gaussians) beats "
+    f"confidence on {len(beats_calibrated)} of {len(tables)} OOD sets "
     f"({', '.join(beats_calibrated) or 'none'}) and the Mahalanobis distance on "
     f"{len(beats_mahalanobis)} ({', '.join(beats_mahalanobis) or 'none'}). On Gaussian noise "
-    f"calibrated confidence has an AUROC of {noise['Calibrated']:.3f}, the mixture "
-    f"{noise[ours]:.3f}. *Beats* means that the {confidence:.0%} interval of the paired difference "
+    f"confidence has an AUROC of {noise['Calibrated']:.3f}, density {noise[ours]:.3f}. *Beats* means that the {confidence:.0%} interval of the paired difference "
     "lies above 0, corrected by Holm over all comparisons here."
 )
 
@@ -112,14 +127,16 @@ Markdown(
 # ## The sets
 #
 # Every set is shown to the same network, at the size of its own images. Noise and Fashion-MNIST have no
-# right answer. Tiny ImageNet has some: a tabby is a cat. The paper has Gaussian noise, Tiny ImageNet ({cite}`russakovsky2015imagenet`), Fashion-MNIST
-# ({cite}`xiao2017fashion`) and SVHN ({cite}`netzer2011reading`).
+# right answer. Tiny ImageNet has some: a tabby is a cat. The paper has Gaussian noise, Tiny ImageNet
+# ({cite}`russakovsky2015imagenet`), Fashion-MNIST ({cite}`xiao2017fashion`) and SVHN
+# ({cite}`netzer2011reading`).
 
-# %% tags=["appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
 sizes = {name: len(source.ood(name)) for name in source.ood_sets}
-pd.DataFrame({"set": source.ood_sets, "images": sizes}).rename_axis("name")
+listed = pd.DataFrame({"what it holds": source.ood_sets, "images": sizes})
+listed.rename(index=plotting.set_name).rename_axis("set")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: classes that the network knows"}
 try:
     shared = pd.DataFrame(known_classes(source.experiment.data_set).values())
     kinds = shared.groupby(1)[0].agg(", ".join)
@@ -127,21 +144,56 @@ try:
     text += "; ".join(f"{names} ({own})" for own, names in kinds.items()) + ". "
     text += "On their images a confident prediction can be right."
 except ValueError:
-    text = f"Which classes of {source.title} are among the strange ones, nobody has listed."
+    text = f"Nobody has listed which classes of {source.title} are among the strange ones."
 Markdown(text)
 
 # %% [markdown] tags=["appendix"]
 # ## What the network makes of them
+#
+# The table gives how often the network is more than 90 % confident, and the class that it names most
+# often.
 
-# %% tags=["appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
 sets = {"test": test} | {name: source.ood(name) for name in source.ood_sets}
+answers = {}
 for name, batch in sets.items():
     sure = (scorers["Calibrated"].score_samples(batch) > 0.9).mean()
     share = pd.Series(batch.predictions).value_counts(normalize=True)
-    favourite = source.classes[share.index[0]]
-    print(
-        f"{name:<16} calibrated confidence > 0.9: {sure:5.1%}; {share.iloc[0]:.0%} are {favourite!r}"
+    favourite = f"{source.classes[share.index[0]]} ({share.iloc[0]:.0%})"
+    answers[plotting.set_name(name)] = {
+        "confident": f"{sure:.1%}",
+        "most frequent answer": favourite,
+    }
+pd.DataFrame.from_dict(answers, orient="index")
+
+# %% [markdown]
+# Some of the strange images, each with the class that the network takes it for, and its softmax
+# confidence:
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Rows of strange images, one row a set, each with the class that the network takes it for and its confidence", "classes": "photograph"}}
+panels, absent = {}, []
+for name in source.ood_sets:
+    if f"figures/strange-{name}.png" in source.info["files"]:
+        strange = plotting.sheet_images(source.figure(f"strange-{name}"))[:7]
+        batch = source.ood(name)[: len(strange)]
+    elif name == "gaussian_noise":  # is made, not read
+        strange = load_dataset(name, "test", size=32).images[:7]
+        batch = extract_features(source.classifier(), strange)
+    else:
+        absent.append(plotting.set_name(name))
+        continue
+    panels[plotting.set_name(name)] = plotting.judged_images(strange, batch, source.classes)
+lacks = f" The run keeps no images of {' and '.join(absent)}." if absent else ""
+if panels:
+    top = max(float(text.split()[-1]) for row in panels.values() for _, text in row)
+    figures.show(
+        plotting.gallery(panels),
+        "strange: pictures",
+        "The network names a class for everything: on these images its confidence reaches "
+        f"{top:.2f}.{lacks}",
     )
+else:
+    print(f"No picture can be shown here.{lacks}")
 
 # %% [markdown]
 # ## Likelihood of their features
@@ -152,46 +204,84 @@ for name, batch in sets.items():
 # hardly any into what it shows: a smooth image is cheap, whatever is on it.
 # ```
 #
-# Each feature's {term}`log-likelihood` under the mixture {eq}`eq-gmm`. A set is easily told apart where
-# its histogram lies to the left of the test images'.
+# The figure shows each feature's {term}`log-likelihood` under the mixture {eq}`eq-gmm`. A set is easily
+# told apart if its histogram lies to the left of the test images'.
 #
 # ```{margin} Too likely to be true
 # A standard Gaussian is highest at 0, and yet none of its points is there: $\lVert z \rVert^2$ has
-# mean $D$ and standard deviation $\sqrt{2D}$. In many dimensions the *usual* and the *most likely*
-# part, so that a strange input may well get a high likelihood.
+# mean $D$ and standard deviation $\sqrt{2D}$. In many dimensions, typical points are not those of
+# highest density. So an unusual input can get a high likelihood.
 # ```
 
-# %% tags=["hide-input", "appendix"] mystnb={"image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Histograms of feature log-likelihood for test images and each out-of-distribution set"}}
 dimension = test.features.shape[1]
 figure, ax = plotting.new_figure(width=7)
-groups = {name: scorers[ours].score_samples(batch) / dimension for name, batch in sets.items()}
-_ = plotting.likelihood_histograms(ax, groups)
+groups = {
+    plotting.set_name(name): scorers[ours].score_samples(batch) / dimension
+    for name, batch in sets.items()
+}
+plotting.likelihood_histograms(ax, groups)
+nearest, farthest = auroc.loc[ours].idxmin(), auroc.loc[ours].idxmax()
+figures.show(
+    figure,
+    "strange: histograms",
+    f"{plotting.set_name(farthest)} lies farthest from the test images (AUROC of density "
+    f"{auroc.loc[ours, farthest]:.2f}), {plotting.set_name(nearest)} nearest "
+    f"({auroc.loc[ours, nearest]:.2f}).",
+)
 
 # %% [markdown]
-# And the images themselves: {term}`bits per dimension` under the run's PixelCNN, if it has one
-# ({doc}`chapter 3 <03_hypothesis_tests>`), as lossless WebP files, and with every pixel drawn by
-# itself. What takes few bits is likely; a detector that trusts likely images trusts simple ones.
+# The table gives {term}`bits per dimension` of the images themselves: under the run's PixelCNN, if it
+# has one ({doc}`chapter 3 <03_hypothesis_tests>`), as lossless WebP files, and if every pixel is
+# independent. Few bits mean a high likelihood, so a detector that trusts likely images trusts simple
+# images.
 
-# %%
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 bits = pd.DataFrame(source.bits_per_dim).T.drop(index="validation", errors="ignore")
-bits.round(2) if len(bits) else print(f"The run of {source.title} has no PixelCNN.")
+plotting.call_by_name(bits).round(2) if len(bits) else print(
+    f"The run of {source.title} has no PixelCNN."
+)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+simple = bits.index[bits["PixelCNN"] < bits["PixelCNN"]["test"]] if len(bits) else []
+simple = ", ".join(map(plotting.set_name, simple)) or "no set"
+Markdown(f"The PixelCNN finds {simple} likelier than the test images." if len(bits) else "")
 
 # %% [markdown] tags=["appendix"]
-# ## Table 1, rebuilt
+# ## Table 1 of the paper, rebuilt
 #
-# {term}`AUROC` of every method for telling each set from the test images (Table 2 of the paper has
-# CIFAR-10, Table 3 the Gaussian noise; † class-agnostic: looks at no class):
+# {term}`AUROC` of every method for telling each set from the test images (the paper's Table 2 has
+# CIFAR-10, its Table 3 the Gaussian noise; † class-agnostic: looks at no class):
 
-# %% tags=["appendix"]
-mark_class_agnostic(auroc, scorers, others=["PixelCNN"]).round(3)
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
+plotting.call_by_name(mark_class_agnostic(auroc, scorers, others=["PixelCNN"])).round(2)
+
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: what the table shows"}
+best = auroc.idxmax()
+Markdown(
+    "The best method is "
+    + ", ".join(
+        f"{plotting.method_name(method)} on {plotting.set_name(name)}"
+        for name, method in best.items()
+    )
+    + f". Density stays above {auroc.loc[ours].min():.2f}, confidence above "
+    f"{auroc.loc['Calibrated'].min():.2f}."
+)
 
 # %% [markdown]
 # The same with intervals, one panel a set.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of every method with confidence intervals, one panel an out-of-distribution set"}}
-figure, axes = plotting.new_figure(columns=len(tables), width=4, height=2.9, squeeze=False)
-for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
-    plotting.bars_with_intervals(ax, table).set_title(name, pad=14)
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of every method with confidence intervals, one panel an out-of-distribution set"}}
+figure, axes = plotting.new_figure(rows=len(tables), width=6.5, height=2.9, squeeze=False)
+for ax, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
+    plotting.dots_with_intervals(ax, table).set_title(plotting.set_name(name), pad=14)
+ahead = (auroc.loc[ours] > auroc.loc["Calibrated"]).sum()
+figures.show(
+    figure,
+    "strange: every method",
+    f"Density (blue) is above confidence (orange) on {ahead} of {len(tables)} sets. Lines are "
+    f"{confidence:.0%} intervals; those narrower than a dot are hidden by it.",
+)
 
 # %% [markdown]
 # The method that the paper compares with most looks at the classes:
@@ -208,30 +298,50 @@ for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
 #
 # It is minus the squared {term}`Mahalanobis distance` ({cite}`lee2018simple`), and close to a mixture
 # with a component for each class, one full covariance instead of many diagonal ones, and a look at
-# the labels.
-#
-# False positive rate at 95 % detection ({term}`FPR95`), the number that an operator feels: how many
-# ordinary inputs are refused while nearly all strange ones are caught.
+# the labels. In five lines, and equal to the library's:
 
 # %%
+if source.has_training_features:
+    train = source.features("train")[source.labelled()]
+    F, y = train.features.astype(np.float64), train.labels
+    means = np.stack([F[y == c].mean(axis=0) for c in range(len(source.classes))])  # (c, D)
+    covariance = (F - means[y]).T @ (F - means[y]) / len(F)  # (D, D)
+    precision = np.linalg.pinv(covariance, scorers["Mahalanobis"].rcond, hermitian=True)
+    gaps = test.features[:200, None] - means  # (n, c, D)
+    by_hand = -np.einsum("ncd,de,nce->nc", gaps, precision, gaps).min(axis=1)
+    library = scorers["Mahalanobis"].score_samples(test[:200])
+    assert np.allclose(by_hand, library, rtol=1e-3)
+
+# %% [markdown]
+# The {term}`FPR95` says how many ordinary inputs are refused while 95 % of the strange ones are caught.
+# It is the number that an operator feels.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 fpr95 = pd.DataFrame({name: table.FPR95 for name, table in tables.items()})
-mark_class_agnostic(fpr95, scorers, others=["PixelCNN"]).round(3)
+plotting.call_by_name(mark_class_agnostic(fpr95, scorers, others=["PixelCNN"])).round(2)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+dear = fpr95.loc[[ours, "Calibrated"]]
+Markdown(
+    f"To catch 95 % of the hardest set, density refuses {dear.loc[ours].max():.0%} of the ordinary "
+    f"images and confidence {dear.loc['Calibrated'].max():.0%}."
+)
 
 # %% [markdown]
 # ## Independent fits
 #
-# The paper reports means and deviations over five runs, and does not say what varied. Two things can:
-# the fit and the images. The {doc}`sweep of chapter 4 <04_mistakes>` has fitted the mixture five times,
-# each time from another start. And with the fit as it is, the images fall into five random parts,
-# each with its own AUROC (all of them together vary $\sqrt 5$ times less). The classifier stays the
-# same.
+# The paper reports means and deviations over five runs, and does not say what varied. Two things can
+# vary here: the fit and the images. First, the {doc}`sweep of chapter 4 <04_mistakes>` has fitted the
+# mixture five times, each time from another start. Second, we keep one fit and split the images into
+# five random parts, with one AUROC each. (On all images together the spread is $\sqrt 5$ times
+# smaller.) The classifier stays the same.
 
 # %%
 own, wanted = source.experiment, {"n_components": n_components}
 wanted |= {"data_set": own.data_set, "classifier": own.classifier}
 swept = load_sweep("components", **wanted)
 swept = swept[swept.metric.isin([f"auroc.{name}" for name in pairs])]
-names = swept.metric.str.removeprefix("auroc.").str.replace("_", " ")
+names = swept.metric.str.removeprefix("auroc.").map(plotting.set_name)
 fits = swept.groupby(names).value.agg(["count", "mean", "std"])
 if fits.empty:
     print(f"No sweep of {source.title}, K = {n_components}, is published.")
@@ -240,7 +350,7 @@ if fits.empty:
 rng, by_images = np.random.default_rng(seed), {}
 for name, each in pairs.items():
     parts = zip(*(np.array_split(rng.permutation(s), 5) for s in each[ours]), strict=True)
-    by_images[name.replace("_", " ")] = [mann_whitney(*part).auroc for part in parts]
+    by_images[plotting.set_name(name)] = [mann_whitney(*part).auroc for part in parts]
 images = pd.DataFrame(by_images).agg(["mean", "std"]).T
 spread = pd.concat({"fits": fits, "fifths of the images": images}, axis=1)
 spread.dropna(axis=1, how="all").round(4)
@@ -248,10 +358,10 @@ spread.dropna(axis=1, how="all").round(4)
 # %% [markdown] tags=["appendix"]
 # ## Classifiers side by side
 #
-# Tables 1 and 2 have a block for each kind of classifier. Here are all published ones with these
-# images.
+# The paper's Tables 1 and 2 have a block for each kind of classifier. Here are all published ones with
+# these images.
 
-# %% tags=["appendix"]
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
 blocks = {(source.info["title"], name): table for name, table in tables.items()}
 for each in source.siblings(n_components)[1:]:
     own, inputs = each.scorers(n_components, seed=seed), each.features("test")
@@ -261,17 +371,28 @@ for each in source.siblings(n_components)[1:]:
         blocks[each.info["title"], name] = block
 by_kind = pd.DataFrame({key: block.AUROC for key, block in blocks.items()}).loc[auroc.index]
 by_kind = mark_class_agnostic(by_kind, scorers, others=["PixelCNN"])
-by_kind.map("{:.3f}".format).replace("nan", "–").rename(columns=lambda n: n.replace("_", " "))
+plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
+
+# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: what the table shows"}
+below = [
+    (t, n) for (t, n), block in blocks.items() if block.AUROC[ours] < block.AUROC["Calibrated"]
+]
+Markdown(
+    f"Density is below confidence in {len(below)} of {len(blocks)} columns"
+    + (": " + ", ".join(f"{plotting.set_name(n)} on {t}" for t, n in below) if below else "")
+    + "."
+)
 
 # %% [markdown] tags=["appendix"]
-# The same in full, with intervals, {term}`AUPR` and {term}`FPR95`:
+# The next fold has the same in full, with intervals, {term}`AUPR` and {term}`FPR95`.
 
-# %% tags=["hide-input", "hide-output", "appendix"]
+# %% tags=["hide-input", "hide-output", "appendix"] mystnb={"code_prompt_show": "Every method with intervals: {type}"}
 for (title, name), block in blocks.items():
-    shown = mark_class_agnostic(block, scorers, others=["PixelCNN"]).round(3)
+    shown = readable(block, confidence=confidence)
+    shown = plotting.call_by_name(mark_class_agnostic(shown, scorers, others=["PixelCNN"])).round(2)
     display(Markdown(f"**{title}**, {source.ood_sets.get(name, name)}"), shown)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what is missing"}
 missing = [] if "svhn" in source.ood_sets else ["the images of SVHN"]
 missing += [] if source.bits_per_dim else ["a PixelCNN"]
 Markdown(f"In the paper's tables, but not in this run: {' and '.join(missing) or 'nothing'}.")
@@ -279,37 +400,50 @@ Markdown(f"In the paper's tables, but not in this run: {' and '.join(missing) or
 # %% [markdown]
 # ## Zeros
 #
-# A ReLU network's features are never negative, and many are exactly 0. Where test features are often 0
-# the mixture has narrow, high components there. An input on which still more features are 0 is then
-# *likely*, however strange it is. How many are 0 on each set?
+# The features of a ReLU network are never negative, and many are exactly 0. If test features are often
+# 0, the mixture has narrow, high components there. Then an input with still more zeros is *likely*,
+# however strange it is. How many features are 0 on each set?
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 zeros = share_of_zeros({name: batch.features for name, batch in sets.items()})
-zeros["AUROC of the mixture"] = auroc.loc[ours]
-zeros.round(2)
+zeros["AUROC of density"] = auroc.loc[ours]
+plotting.call_by_name(zeros).round(2)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 more = zeros["zeros"]["gaussian_noise"] > zeros["zeros"]["test"]
-below = auroc.loc[ours, "gaussian_noise"] < 0.5
+likely = auroc.loc[ours, "gaussian_noise"] < 0.5
 Markdown(
     f"On noise {zeros['zeros']['gaussian_noise']:.0%} of the features are 0, on test images "
     f"{zeros['zeros']['test']:.0%}. "
     + (
         "The mixture finds noise likelier than test images, because those zeros are likely."
-        if more and below
+        if more and likely
         else "Here the mixture still finds noise less likely than test images."
-        if not below
+        if not likely
         else "The mixture finds noise likelier than test images, though zeros do not explain it."
     )
 )
 
 # %% [markdown]
-# (evidence-ood)=
-# ## Evidence for the ledger
-#
-# The numbers by which the {doc}`ledger of claims <../claims>` judges this chapter's claims.
+# ## In short
 
-# %% tags=["evidence"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three conclusions"}
+Markdown(
+    f"- Density beats confidence on {len(beats_calibrated)} of {len(tables)} sets and the Mahalanobis "
+    f"distance on {len(beats_mahalanobis)}.\n"
+    f"- Its hardest set is {plotting.set_name(nearest)} (AUROC {auroc.loc[ours, nearest]:.2f}), where it "
+    f"refuses {fpr95.loc[ours, nearest]:.0%} of ordinary images to catch 95 % of the strange ones.\n"
+    f"- It depends on the network: density is below confidence in {len(below)} of {len(blocks)} "
+    "combinations of published network and set."
+)
+
+# %% [markdown]
+# (evidence-ood)=
+# ## The paper's claims
+#
+# The {doc}`ledger of claims <../claims>` judges these claims by the numbers of this chapter.
+
+# %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: the numbers for the ledger"}
 evidence = tally_verdicts(versus).to_dict()
 evidence |= {"settings": len(tables), "noise": noise.rename({ours: "ours"}).to_dict()}
 topics = {"ood": evidence}
@@ -319,7 +453,12 @@ if "PixelCNN" in auroc.index:
     topics["pixelcnn_ood"] |= auroc.loc["PixelCNN"].to_dict()
 print(as_evidence(topics))
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: claims and verdicts"}
+Markdown(claim_badges(source.name, "evidence-ood"))
+
 # %% [markdown]
+# ## Exercises
+#
 # ```{exercise} By hand
 # :label: ex-mahalanobis-by-hand
 #
@@ -363,7 +502,7 @@ values = {}
 for name in source.ood_sets:
     labels = np.r_[np.ones(len(test)), np.zeros(len(scores[name]))]
     values[name] = roc_auc_score(labels, np.r_[scores["test"], scores[name]])
-    print(f"{name:<16} {values[name]:.3f}")
+    print(f"{plotting.set_name(name):<16} {values[name]:.3f}")
 answer = values["gaussian_noise"]
 
 # %% [markdown]
@@ -390,7 +529,7 @@ small = LogLikelihood(source.density(max(1, n_components // 10), seed=seed))
 for name in source.ood_sets:
     pair = score_pairs({"small": small}, test, source.ood(name))
     values[name] = detection_table(pair, random_state=seed).AUROC["small"]
-    print(f"{name:<16} {values[name]:.3f} against {auroc.loc[ours, name]:.3f}")
+    print(f"{plotting.set_name(name):<16} {values[name]:.3f} against {auroc.loc[ours, name]:.3f}")
 answer = values["gaussian_noise"]
 
 # %% [markdown]

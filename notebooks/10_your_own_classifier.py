@@ -68,10 +68,13 @@ from mistakes_lib import (
     load_run,
     mark_class_agnostic,
     plotting,
+    readable,
     score_pairs,
 )
 
-# %% tags=["hide-input", "nbval-ignore-output"]
+figures = plotting.Figures(10)
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"code_prompt_show": "Code: a place for the verdict"}
 verdict = display(Markdown("*The verdict appears when the cells below have run.*"), display_id="v")
 
 # %% [markdown]
@@ -154,7 +157,7 @@ if run is None:
     methods = pd.DataFrame(report["methods"]["mistakes"]).set_index("method")
     display(methods.sort_values("AUROC", ascending=False).round(3))
 
-# %% mystnb={"image": {"alt": "The six test images with the least likely features and the six with the most likely ones, with true and predicted class"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"classes": "photograph", "alt": "The six test images with the least likely features and the six with the most likely ones, with true and predicted class"}}
 if run is None:
     figure, axes = plotting.new_figure(columns=6, rows=2, width=1.2, height=1.4)
     for row, kind in zip(axes, ("least", "most"), strict=True):
@@ -163,7 +166,16 @@ if run is None:
             wrong = "" if shown["class"] == shown["predicted"] else f", not {shown['predicted']}"
             _ = ax.set_title(f"{shown['class']}{wrong}", fontsize=9)
             ax.set_axis_off()
-    _ = figure.suptitle("least likely (above) and most likely features")
+    wrongly = {
+        kind: sum(each["class"] != each["predicted"] for each in report["extremes"][kind][:6])
+        for kind in ("least", "most")
+    }
+    figures.show(
+        figure,
+        "extremes",
+        f"Of the six least likely images (above) the network gets {wrongly['least']} wrong, of the six "
+        f"likeliest (below) {wrongly['most']}.",
+    )
 
 # %% [markdown]
 # ## Ten lines
@@ -206,8 +218,8 @@ verdict.update(
 # %% [markdown]
 # ## Does it flag what it should?
 #
-# Three kinds of trouble, a counterpart of each of the paper's (Fig. 4, Table 3, Fig. 2): an attack
-# ({term}`FGSM`), noise, and natural {term}`mistakes <mistake>` if there are any.
+# We try three kinds of trouble: an attack ({term}`FGSM`, as in the paper's Fig. 4), noise (as in its
+# Table 3), and natural {term}`mistakes <mistake>` if there are any (as in its Fig. 2).
 
 # %% tags=["nbval-ignore-output"]
 attacked = fgsm(watched, images["test"].images, images["test"].labels, eps)
@@ -226,13 +238,21 @@ for name, batch in trouble.items():
 # By how much? The axis is linear near 0 and logarithmic far from it: a unit that was always 0 in
 # training costs thousands of nats when it is not.
 
-# %% mystnb={"image": {"alt": "Histograms of feature log-likelihood for correct test images, attacked images and noise, with the threshold"}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Histograms of feature log-likelihood for correct test images, attacked images and noise, with the threshold"}}
 figure, ax = plotting.new_figure(width=6.5)
 dimension = train.features.shape[1]
 groups = {"test, correct": test[test.correct]} | trouble
 values = {n: detector.score_samples(b) / dimension for n, b in groups.items() if len(b) > 20}
 plotting.likelihood_histograms(ax, values, scale="asinh")
-_ = ax.axvline(threshold / dimension, color="0.2", linewidth=1)
+ax.axvline(threshold / dimension, color="0.2", linewidth=1)
+left = {n: (v < threshold / dimension).mean() for n, v in values.items() if n in trouble}
+figures.show(
+    figure,
+    "threshold",
+    "Left of the threshold (the vertical line) lie "
+    + " and ".join(f"{share:.0%} of {name}" for name, share in left.items())
+    + f", and {alarms:.0%} of the correct predictions.",
+)
 
 # %% [markdown]
 # How the paper's detector compares with others on the attack († looks at no class, neither in labels
@@ -242,9 +262,32 @@ _ = ax.axvline(threshold / dimension, color="0.2", linewidth=1)
 scorers = fit_scorers(train, validation, detector.density_)
 pairs = score_pairs(scorers, test, trouble[f"FGSM, ε = {eps * 255:.4g}/255"])
 compared = detection_table(pairs, confidence=confidence, random_state=seed)
-mark_class_agnostic(compared, scorers).round(3)
+plotting.call_by_name(
+    mark_class_agnostic(readable(compared, confidence=confidence), scorers)
+).round(2)
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"code_prompt_show": "Code: what the table shows"}
+Markdown(
+    f"On the attack {plotting.method_name(compared.AUROC.idxmax())} is best "
+    f"({compared.AUROC.max():.2f}); density reaches {compared.AUROC.iloc[0]:.2f}."
+)
 
 # %% [markdown]
+# ## In short
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"code_prompt_show": "Code: three conclusions"}
+Markdown(
+    f"- One command or ten lines give a detector for a network of your own.\n"
+    f"- It flags {alarms:.1%} of the correct predictions; at most {1 - confidence:.0%} were promised on "
+    f"average.\n"
+    f"- It flags {counts} mistakes and "
+    + " and ".join(f"{share:.0%} of {name}" for name, share in left.items())
+    + "."
+)
+
+# %% [markdown]
+# ## Exercises
+#
 # ```{exercise} By hand
 # :label: ex-how-many
 #

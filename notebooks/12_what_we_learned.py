@@ -24,8 +24,8 @@
 # :class: tip
 #
 # *You will learn* when a density of features helps, when confidence is enough, and what refusing
-# inputs costs. *You need* chapters 4 to 6. *Time:* 10 minutes to read, half a minute to run. *Paper:*
-# §5.
+# inputs costs. *You need* chapters 4 to 6. *Time:* 10 minutes to read, half a minute to run, 5 minutes
+# for the exercise. *Paper:* §5.
 # ```
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
@@ -41,8 +41,16 @@ confidence = 0.95  # of intervals
 import pandas as pd
 from IPython.display import Markdown
 
-from mistakes_lib import auroc_table, load_run, plotting, price_of_refusal, score_pairs
+from mistakes_lib import (
+    auroc_table,
+    claim_badges,
+    load_run,
+    plotting,
+    price_of_refusal,
+    score_pairs,
+)
 
+figures = plotting.Figures(12)
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 small = source.scorers(n_components, seed=seed)
@@ -92,15 +100,32 @@ Markdown(
 # suspect inputs *more* than the others.
 
 # %% tags=["front-page", "hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of the density of features and of calibrated confidence for own mistakes, attacks and strange images, one line a test"}}
-figure = plotting.rivals(results)
+below = lead[lead < 0]
+figures.show(
+    plotting.rivals(results),
+    "density and confidence",
+    f"Neither wins everywhere: density is above confidence in {(lead > 0).sum()} of {len(lead)} tests"
+    + (f", and below it most on {below.idxmin()[1]}." if len(below) else "."),
+)
 
 # %% [markdown]
 # ## The best method for each failure
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-best = {case: f"{each.index[0]}, {each.iloc[0]:.2f}" for case, each in ranking.items()}
+best = {
+    case: f"{plotting.method_name(each.index[0])}, {each.iloc[0]:.2f}"
+    for case, each in ranking.items()
+}
 shown = results[["density", "confidence"]].map("{:.2f}".format)
 shown.assign(**{"best method": pd.Series(best)})
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+firsts = pd.Series([plotting.method_name(each.index[0], sizes=False) for each in ranking.values()])
+Markdown(
+    f"{firsts.nunique()} different methods are best somewhere; density is best in "
+    f"{(firsts == 'density').sum()} and confidence in {(firsts == 'confidence').sum()} of {len(firsts)} "
+    "tests."
+)
 
 # %% [markdown]
 # ## The price of refusing
@@ -114,6 +139,13 @@ words = {"density": f"GMM-{n_components}", "confidence": "Calibrated"}
 scores = {word: small[name].score_samples(test) for word, name in words.items()}
 price = price_of_refusal(scores, test.correct, refuse=0.1, catch=0.9)
 price.map("{:.0%}".format)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+last = price.iloc[:, 1]
+Markdown(
+    f"To avoid nine mistakes in ten we must refuse {last['confidence']:.0%} of the images by confidence "
+    f"and {last['density']:.0%} by density."
+)
 
 # %% [markdown]
 # ## In short
@@ -134,6 +166,42 @@ Markdown(
 )
 
 # %% [markdown]
+# ## The paper's claims
+#
+# These are the claims of the paper's abstract, judged on this network.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: claims and verdicts"}
+central = (
+    "mistakes-have-unlikely-features",
+    "mixture-beats-deep-densities",
+    "single-tool",
+    "mixture-beats-confidence-on-attacks",
+    "mixture-beats-calibrated-on-strange-images",
+)
+Markdown(claim_badges(source.name, *central))
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-which-detector
+#
+# Which of the two should watch a network of which you expect all three kinds of failure, if the worst
+# kind counts?
+# ```
+#
+# ```{solution-start} ex-which-detector
+# :class: dropdown
+# ```
+
+# %%
+print(lowest.round(2).to_string())
+print(f"{lowest.idxmax()}, because its lowest AUROC is the higher one")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## Go further
 #
 # ```bash

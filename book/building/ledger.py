@@ -21,6 +21,7 @@ __all__ = [
     "front_page_picture",
     "front_page_text",
     "ledger",
+    "write_evidence_of_published",
     "write_front_page",
     "write_ledger",
 ]

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["plotting"],
     submod_attrs={
+        "chapter_claims": ["claim_badges"],
         "claims": [
             "Claim",
             "Judgement",

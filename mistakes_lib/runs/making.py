@@ -22,6 +22,7 @@ from mistakes_lib.runs.stages import (
     pictures,
     pixel_cnn,
     scorers,
+    strange_pictures,
 )
 from mistakes_lib.support.locations import runs_root
 from mistakes_lib.training import distributed as processes
@@ -38,6 +39,7 @@ AFTER_TRAINING = (  # in this order
     adaptive_attack,
     examples,
     pictures,
+    strange_pictures,
     finish,
 )
 

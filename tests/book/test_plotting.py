@@ -5,10 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mistakes_lib.book import plotting
 from mistakes_lib.evaluation.risk import risk_coverage
+from mistakes_lib.evaluation.tables import detection_table
+from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.stages.drawing import image_columns
 
 RNG = np.random.default_rng(0)
@@ -68,16 +71,46 @@ def test_roc_legend_holds_the_auroc(ax):
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
 
 
-def test_a_method_looks_alike_in_panels_with_different_methods(ax):
-    *_, last = PAIRS
-    looks = []
-    for groups in (PAIRS, {last: PAIRS[last]}):
-        ax.clear()
-        plotting.roc_curves(ax, groups, order=PAIRS)
-        line = next(line for line in ax.lines if line.get_label().startswith(last))
-        looks.append((line.get_color(), line.get_linestyle()))
-    assert looks[0] == looks[1]
-    assert looks[0][0] != plotting.PALETTE[0]
+def test_density_confidence_and_the_best_other_are_named_and_the_rest_is_grey(ax):
+    names = ("GMM-100", "Calibrated", "Energy", "ViM", "Mahalanobis", "Max logit")
+    sharper = RNG.normal(2, size=80), PAIRS["one"][1]
+    groups = dict.fromkeys(names, PAIRS["one"]) | {"ViM": sharper}
+    plotting.roc_curves(ax, groups)
+    area = f"{roc_auc_score(*failures(*PAIRS['one'])):.3f}"
+    best = f"{roc_auc_score(*failures(*sharper)):.3f}"
+    assert legend(ax) == [
+        f"density ({area})",
+        f"confidence ({area})",
+        f"best other: ViM ({best})",
+        "3 other methods",
+        "chance (0.500)",
+    ]
+    density, confidence = ax.lines[:2]
+    assert (density.get_color(), confidence.get_color()) == (plotting.DENSITY, plotting.CONFIDENCE)
+    assert density.get_linewidth() > confidence.get_linewidth() > ax.lines[3].get_linewidth()
+
+
+def test_raw_confidence_is_no_other_method_beside_confidence(ax):
+    names = ("GMM-100", "Calibrated", "Energy", "ViM", "Mahalanobis", "Max softmax")
+    sharper = RNG.normal(3, size=80), PAIRS["one"][1]
+    plotting.roc_curves(ax, dict.fromkeys(names, PAIRS["one"]) | {"Max softmax": sharper})
+    assert "raw" not in " ".join(legend(ax))
+
+
+def test_few_methods_are_all_named_and_keep_their_colours(ax):
+    plotting.roc_curves(ax, {"Energy": PAIRS["one"], "Calibrated": PAIRS["two"]})
+    assert [entry.partition(" (")[0] for entry in legend(ax)] == ["Energy", "confidence", "chance"]
+    assert ax.lines[1].get_color() == plotting.CONFIDENCE
+    assert ax.lines[0].get_color() not in (plotting.CONFIDENCE, plotting.DENSITY)
+
+
+def test_areas_in_legends_are_those_of_the_table(ax):
+    table = detection_table(PAIRS, random_state=3)
+    plotting.roc_curves(ax, PAIRS)
+    assert [f"{name} ({area:.3f})" for name, area in table.AUROC.items()] == legend(ax)[:2]
+    ax.clear()
+    plotting.precision_recall_curves(ax, PAIRS)
+    assert [f"{name} ({area:.3f})" for name, area in table.AUPR.items()] == legend(ax)[:2]
 
 
 def test_precision_recall_legend_holds_the_average_precision(ax):
@@ -93,6 +126,7 @@ def test_risk_coverage_legend_holds_the_area(ax):
     assert legend(ax) == [f"{name} ({curve.aurc:.4f})" for name, curve in curves.items()]
     for line, curve in zip(ax.lines, curves.values(), strict=True):
         np.testing.assert_array_equal(line.get_data(), [curve.coverage, curve.risk])
+    assert ax.get_ylim() == (0, pytest.approx(1.25 * 40 / 120))
 
 
 def test_more_methods_than_colours_still_have_a_line_each(ax):
@@ -101,18 +135,18 @@ def test_more_methods_than_colours_still_have_a_line_each(ax):
     assert len(ax.lines) == 13
 
 
-def test_bars_stand_in_order_with_their_intervals(ax):
+def test_dots_stand_in_order_with_their_intervals_on_an_axis_that_fits(ax):
     table = pd.DataFrame(
         {"AUROC": [0.6, 0.9, 0.7], "low": [0.5, 0.85, 0.6], "high": [0.7, 0.95, 0.8]},
-        index=["a", "b", "c"],
+        index=["GMM-5", "Calibrated", "Energy"],
     )
-    plotting.bars_with_intervals(ax, table)
-    assert [bar.get_width() for bar in ax.patches] == [0.6, 0.7, 0.9]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "c", "b"]
-    segments = ax.collections[0].get_segments()
-    assert [segment[:, 0].tolist() for segment in segments] == [
-        pytest.approx(pair) for pair in ([0.5, 0.7], [0.6, 0.8], [0.85, 0.95])
-    ]
+    plotting.dots_with_intervals(ax, table)
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [0.6, 0.7, 0.9]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["density (GMM-5)", "Energy", "confidence"]
+    segments = [bar.get_segments()[0][:, 0].tolist() for bar in ax.collections]
+    assert segments == [pytest.approx(pair) for pair in ([0.5, 0.7], [0.6, 0.8], [0.85, 0.95])]
+    assert ax.get_xlim() == pytest.approx((0.5 - 0.05 * 0.45, 0.95 + 0.05 * 0.45))
 
 
 def test_ellipses_of_a_mixture_span_two_deviations_on_each_side(ax):
@@ -196,3 +230,79 @@ def test_subspaces_stand_at_their_auroc_with_their_dimensions(ax):
     plotting.subspace_dots(ax, pd.DataFrame(values, index=index), "mistakes")
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["norm alone (1)", "row (9)"]
     assert ax.lines[0].get_xdata().tolist() == [0.6, 0.7]
+
+
+def test_names_of_the_book():
+    names = ("GMM-7 †", "Calibrated", "Max softmax", "ViM")
+    found = [plotting.method_name(name) for name in names]
+    assert found == ["density (GMM-7) †", "confidence", "raw confidence", "ViM"]
+    assert (
+        plotting.set_name("attack.fgsm_1_255") == plotting.set_name("fgsm-1") == "FGSM, ε = 1/255"
+    )
+    table = pd.DataFrame(
+        [[1, 2]],
+        index=["Calibrated"],
+        columns=pd.MultiIndex.from_product([["net"], ["svhn", "a_b"]]),
+    )
+    named = plotting.call_by_name(table)
+    assert named.index.tolist() == ["confidence"]
+    assert named.columns.tolist() == [("net", "SVHN"), ("net", "a_b")]
+
+
+# --- captions and galleries ----------------------------------------------------------------------
+
+
+def test_a_figure_is_shown_with_its_number_and_caption(monkeypatch):
+    shown = []
+    monkeypatch.setattr("mistakes_lib.book.plotting.captions.display", shown.append)
+    figures = plotting.Figures(4)
+    for name in ("first", "second", "first"):  # whose cell is run again
+        figure, _ = plotting.new_figure()
+        figures.show(figure, name, f"1 < 2 in {name}.")
+    texts = [text.data for text in shown[1::2]]
+    assert texts == [
+        f"**Figure 4.{n}.** 1 &lt; 2 in {w}." for n, w in ((1, "first"), (2, "second"))
+    ] + ["**Figure 4.1.** 1 &lt; 2 in first."]
+    assert all(isinstance(figure, Figure) for figure in shown[::2])
+    assert plt.get_fignums() == []
+    assert list(figures.captions) == ["4.1", "4.2"]
+
+
+@pytest.mark.parametrize(("name", "caption"), [("", "It is."), ("name", " ")])
+def test_a_figure_without_name_or_caption_is_refused(name, caption):
+    with pytest.raises(ValueError, match="needs a"):
+        plotting.Figures(1).show(None, name, caption)
+
+
+def test_images_of_a_sheet_come_back(tmp_path):
+    images = RNG.integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+    sheet = np.concatenate(list(images.transpose(0, 2, 3, 1)), axis=1)
+    Image.fromarray(sheet).save(tmp_path / "sheet.png")
+    np.testing.assert_array_equal(plotting.sheet_images(tmp_path / "sheet.png"), images)
+    Image.fromarray(sheet[:, :-1]).save(tmp_path / "sheet.png")
+    with pytest.raises(ValueError, match="no row of square images: it measures 19 × 4"):
+        plotting.sheet_images(tmp_path / "sheet.png")
+
+
+def test_images_are_told_with_what_the_network_says():
+    images = np.zeros((2, 3, 4, 4))
+    logits = np.log([[0.75, 0.25], [0.1, 0.9]])
+    known = FeatureSet(np.zeros((2, 1)), logits, [0, 0])
+    texts = [text for _, text in plotting.judged_images(images, known, ("cat", "dog"))]
+    assert texts == ["cat\n0.75", "cat\ntaken for dog\n0.90"]
+    strange = FeatureSet(np.zeros((2, 1)), logits)
+    texts = [text for _, text in plotting.judged_images(images, strange, ("cat", "dog"))]
+    assert texts == ["taken for cat\n0.75", "taken for dog\n0.90"]
+    with pytest.raises(ValueError, match="1 images do not go with 2 rows"):
+        plotting.judged_images(images[:1], strange, ("cat", "dog"))
+
+
+def test_a_gallery_shows_each_image_under_its_text():
+    one, two = RNG.random((2, 3, 4, 4))
+    figure = plotting.gallery({"clean": [(one, "cat"), (two, "dog")], "noise": [(two, "bird")]})
+    assert len(figure.axes) == 4
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), two.transpose(1, 2, 0))
+    assert [ax.get_title() for ax in figure.axes] == ["cat", "dog", "bird", ""]
+    assert [ax.texts[0].get_text() for ax in figure.axes[::2]] == ["clean", "noise"]
+    with pytest.raises(ValueError, match="needs rows"):
+        plotting.gallery({"clean": []})

@@ -91,6 +91,38 @@ def test_page_can_be_read_by_everybody(page, scheme, opened):
     assert serious == []
 
 
+CHAPTERS = [page for page in pages(ROOT) if "/chapters/" in page]
+CAPTIONS = """() => [...document.querySelectorAll('.cell_output img')].map(image => {
+    const caption = image.closest('figure')?.querySelector('figcaption');
+    const box = caption?.getBoundingClientRect();
+    return !!box && box.height > 10 && box.top >= image.getBoundingClientRect().bottom - 1;
+})"""
+NO_SHADOW = """() => [...document.querySelectorAll(
+        '.cell_output .output.text_html, .pst-scrollable-table-container')]
+    .filter(frame => frame.querySelector('table') && frame.scrollWidth > frame.clientWidth + 1)
+    .filter(frame => !getComputedStyle(frame).backgroundImage.includes('gradient'))
+    .map(frame => frame.textContent.slice(0, 80))"""
+FILTERS = """() => [...document.querySelectorAll('.cell_output img')].map(image =>
+    [image.classList.contains('photograph'), getComputedStyle(image).filter])"""
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_figures_stand_above_their_captions_and_wide_tables_say_that_they_scroll(page, opened):
+    open_page, _ = opened
+    tab = open_page(page)
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 900})
+        assert all(tab.evaluate(CAPTIONS)), f"at {width} pixels"
+        assert tab.evaluate(NO_SHADOW) == [], f"at {width} pixels"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_plots_turn_dark_by_night_and_photographs_stay(page, opened):
+    open_page, _ = opened
+    for photograph, turned in open_page(page, scheme="dark").evaluate(FILTERS):
+        assert ("invert" in turned) != photograph
+
+
 def test_search_finds_without_a_network(opened):
     open_page, _ = opened
     tab = open_page("search", "?q=purification")

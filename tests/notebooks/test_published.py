@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 import mistakes_lib
 from book.building.ledger import (
@@ -152,6 +153,76 @@ def test_cell_with_alt_text_shows_a_picture(source):
             assert any("image/png" in o.get("data", {}) for o in cell.outputs), cell.source
 
 
+def shown_outputs(source):
+    """The outputs of a committed chapter that its page shows, cell by cell."""
+    for cell in committed(source).cells:
+        if cell.cell_type == "code" and not {"remove-cell", "remove-output"} & tags_of(cell):
+            yield cell.outputs
+
+
+def tags_of(cell):
+    return set(cell.metadata.get("tags", []))
+
+
+def test_every_figure_has_the_next_number_and_a_caption(source):
+    numbers = []
+    for outputs in shown_outputs(source):
+        for picture, below in zip(outputs, [*outputs[1:], {}], strict=True):
+            if "image/png" in picture.get("data", {}):
+                caption = below.get("data", {}).get("text/markdown", "")
+                found = re.match(r"\*\*Figure (\d+)\.(\d+)\.\*\* \S.{20,}\.$", caption)
+                assert found, f"no caption below a picture: {caption!r}"
+                numbers.append((int(found[1]), int(found[2])))
+    chapter = int(source.stem[:2])
+    assert numbers == [(chapter, place) for place in range(1, len(numbers) + 1)]
+
+
+IDENTIFIER = re.compile(
+    r"\b(?:gaussian_noise|tiny_imagenet\w*|fashion_mnist|photo_patches|bim_\d|fgsm_\d|n\d{8})\b"
+)
+
+
+def test_pages_show_names_and_no_json(source):
+    for outputs in shown_outputs(source):
+        for output in outputs:
+            texts = [output.get("text", "")]
+            texts += [
+                output.get("data", {}).get(f"text/{kind}", "") for kind in ("html", "markdown")
+            ]
+            for text in texts:
+                assert not IDENTIFIER.search(text), text[:300]
+                assert not re.search(r'^\s*\{\s*"', text), text[:300]
+
+
+def test_chapter_opens_with_a_box_and_ends_with_what_it_found(source):
+    words = [cell.source for cell in read_source(source).cells if cell.cell_type == "markdown"]
+    box = words[0].partition("```{admonition} This chapter")[2].partition("```")[0]
+    for part in ("*You will learn*", "*You need*", "*Time:*", "*Paper:*"):
+        assert part in box.replace("\n", " "), part
+    headings = re.findall(r"^## (.+)$", "\n\n".join(words), flags=re.MULTILINE)
+    end = ["In short", "The paper's claims", "Exercises", "Go further"]
+    has_claims = any("claim_badges(" in cell.source for cell in read_source(source).cells)
+    assert [heading for heading in headings if heading in end] == [
+        heading for heading in end if has_claims or heading != "The paper's claims"
+    ]
+    assert headings[-1] == "Go further"
+
+
+def test_figures_of_the_paper_are_called_so(source):
+    for cell in read_source(source).cells:
+        if cell.cell_type == "markdown":
+            text = " ".join(cell.source.split())
+            for before in re.findall(r"(.{0,60})\bFig\. \d", text):
+                assert re.search(r"paper's|\bits\b", before), before
+
+
+def test_every_folded_cell_says_what_is_in_it(source):
+    for cell in read_source(source).cells:
+        tags = tags_of(cell)
+        if tags & {"hide-input", "hide-output", "hide-cell"} and "remove-cell" not in tags:
+            assert cell.metadata.get("mystnb", {}).get("code_prompt_show"), cell.source[:80]
+
+
 def test_no_chapter_is_left_without_a_source():
     assert {p.stem for p in CHAPTERS.glob("*.ipynb")} == {p.stem for p in SOURCES}
 
@@ -209,6 +280,20 @@ def test_page_holds_the_chapter(source, html):
             figures += sum("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
     assert page.pictures >= figures
     assert len(letters(page.text)) > 500
+
+
+def test_page_joins_pictures_with_captions_and_folds(source, html):
+    page = (html / "book" / "chapters" / f"{source.stem}.html").read_text(encoding="utf-8")
+    soup = BeautifulSoup(page, "html.parser")
+    pictures = [p for p in soup.select(".cell_output img") if not p.find_parent(class_="margin")]
+    assert all(picture.find_parent("figure") for picture in pictures)
+    for figure in soup.select(".cell_output figure"):
+        caption = figure.figcaption.get_text()
+        number = re.match(r"Figure (\d+)\.(\d+)\.", caption)
+        assert figure["id"] == f"figure-{number[1]}-{number[2]}"
+    folds = [each.get_text(strip=True) for each in soup.select("details.hide summary")]
+    assert folds.count("Parameters and imports") == 1
+    assert not any(name.startswith("Show code cell") for name in folds)
 
 
 def test_every_public_name_is_explained_where_the_reference_says(html):

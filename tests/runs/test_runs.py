@@ -70,7 +70,9 @@ STAGES = {
     *SCORERS,
     "figures/examples.png",
     "figures/pictures.png",
+    "figures/strange-photo_patches.png",
 }
+OF_IMAGES = {*PIXELS, "figures/strange-photo_patches.png"}  # which no classifier made
 RECORDS = {"run.json", "stages.json"}
 
 
@@ -370,6 +372,16 @@ def test_pictures_are_test_images_from_the_least_likely_to_the_likeliest(run):
         assert np.ptp(np.diff(ranks)) <= 1, "evenly spread"
 
 
+def test_strange_pictures_are_the_first_of_their_set(run):
+    sheet = np.asarray(Image.open(run.figure("strange-photo_patches")))
+    edge, width, _ = sheet.shape
+    images = sheet.reshape(edge, width // edge, edge, 3).transpose(1, 3, 0, 2)
+    count = len(run.ood("photo_patches"))
+    whole = load_dataset("photo_patches", "test", size=edge).subset(count, seed=EXPERIMENT.seed)
+    assert len(images) == min(12, count)
+    np.testing.assert_array_equal(images, whole.images[: len(images)])
+
+
 def test_large_images_are_pictured_small(tmp_path):
     rng = np.random.default_rng(0)
     for label in ("left", "right"):
@@ -610,11 +622,15 @@ def test_a_damaged_run_json_is_written_again(root, published):
         ({"attacks": ("bim",)}, set()),
         (
             {"ood": {"photo_patches": 16}},
-            {"ood/photo_patches.safetensors", "pixels/photo_patches.safetensors"},
+            {
+                "ood/photo_patches.safetensors",
+                "pixels/photo_patches.safetensors",
+                "figures/strange-photo_patches.png",
+            },
         ),
         ({"ood": {}}, set()),
-        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES - PIXELS),
-        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES - PIXELS),
+        ({"recipe": replace(EXPERIMENT.recipe, lr=0.1)}, STAGES - OF_IMAGES),
+        ({"architecture": {**EXPERIMENT.architecture, "growth_rate": 5}}, STAGES - OF_IMAGES),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

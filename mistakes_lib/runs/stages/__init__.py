@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "densities": ["deep_densities", "mixtures", "scorers"],
         "features": ["features", "out_of_distribution"],
         "journal": ["Journal"],
-        "pictures": ["examples", "pictures"],
+        "pictures": ["examples", "pictures", "strange_pictures"],
         "pixels": ["pixel_cnn"],
         "record": ["finish", "is_finished"],
         "training": ["check_images", "classifier", "forget_training"],

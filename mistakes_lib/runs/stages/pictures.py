@@ -9,10 +9,12 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.files import mixture_file
 from mistakes_lib.runs.stages.drawing import image_columns, save_png
+from mistakes_lib.runs.stages.features import ood_images
 from mistakes_lib.support.storage import atomic_write
 
-__all__ = ["examples", "pictures"]
+__all__ = ["examples", "pictures", "strange_pictures"]
 
+STRANGE = 12  # images kept of each out-of-distribution set
 PICTURED = 60  # test images on the sheet of pictures
 PICTURE_EDGE = 32  # of each, in pixels at most
 PAPERS_MIXTURE = 100  # components, for mistakes
@@ -51,6 +53,18 @@ def pictures(journal):
 
     inputs = [journal.sha(batch), journal.sha(mixture), test.fingerprint]
     journal.stage("figures/pictures.png", inputs, compute)
+
+
+def strange_pictures(journal):
+    """A row of images of each out-of-distribution set: its first ones, in the order of features."""
+    for name in journal.experiment.ood:
+        shown = ood_images(journal, name)[:STRANGE]
+
+        def compute(path, shown=shown):
+            save_png(path, np.concatenate([_small(image) for image in shown.images], axis=1))
+            return {"count": len(shown)}
+
+        journal.stage(f"figures/strange-{name}.png", [shown.fingerprint], compute)
 
 
 def _example_columns(classifier, train_set, test, folder, rows=8, eps=0.1):

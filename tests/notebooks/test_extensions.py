@@ -1,0 +1,71 @@
+"""What the book's Sphinx extensions make of the nodes of a page."""
+
+import pytest
+from docutils import nodes
+from docutils.utils import new_document
+
+from book.extensions.figures import JoinFigures, caption_number
+from book.extensions.folds import MergeFolds
+
+
+def caption(number):
+    strong = nodes.strong("", f"Figure {number}.")
+    return nodes.paragraph("", "", nodes.Text(""), strong, nodes.Text(" It is so."))
+
+
+@pytest.fixture
+def page():
+    document = new_document("page")
+    return document
+
+
+def run(transform, document):
+    transform(document).run()
+    return document
+
+
+def test_a_picture_and_its_caption_become_a_figure(page):
+    page += [nodes.image(uri="a.png"), caption("4.1"), nodes.image(uri="b.png"), nodes.paragraph()]
+    run(JoinFigures, page)
+    figure, other, paragraph = page.children
+    assert isinstance(figure, nodes.figure) and figure["ids"] == ["figure-4-1"]
+    assert [type(child) for child in figure] == [nodes.image, nodes.caption]
+    assert figure[1].astext() == "Figure 4.1. It is so."
+    assert isinstance(other, nodes.image) and isinstance(paragraph, nodes.paragraph)
+
+
+@pytest.mark.parametrize(
+    "node", [None, nodes.paragraph(), nodes.paragraph("", "Figure 4.1."), nodes.image(uri="a.png")]
+)
+def test_what_is_no_caption_has_no_number(node):
+    assert caption_number(node) is None
+
+
+def cell(text, *classes, output=False, hide="input"):
+    parts = [nodes.container("", nodes.literal_block("", text), nb_element="cell_code_source")]
+    if output:
+        parts.append(nodes.container("", nodes.paragraph("", "out"), nb_element="cell_code_output"))
+    found = nodes.container("", *parts, classes=["cell", *classes], prompt_show="Code")
+    if hide:
+        found["hide_mode"] = hide
+    return found
+
+
+def test_parameters_and_silent_folds_after_them_are_one_fold(page):
+    page += [cell("a = 1", "tag_parameters"), cell("import b"), cell("c = 2")]
+    page += [cell("d", output=True), cell("e")]
+    run(MergeFolds, page)
+    first, *others = page.children
+    assert first["prompt_show"] == "Parameters and imports"
+    assert [block.astext() for block in first.findall(nodes.literal_block)] == [
+        "a = 1",
+        "import b",
+        "c = 2",
+    ]
+    assert len(others) == 2 and others[0]["prompt_show"] == "Code"
+
+
+def test_an_open_cell_is_not_swallowed(page):
+    page += [cell("a = 1", "tag_parameters"), cell("shown", hide=None)]
+    run(MergeFolds, page)
+    assert len(page.children) == 2
