@@ -269,8 +269,6 @@ print(f"{answer:.3f}")
 # ```
 
 # %%
-import numpy as np
-
 sizes, right, stated = np.array([5, 5]), np.array([4, 2]) / 5, np.array([0.9, 0.6])
 answer = (sizes / 10 * abs(right - stated)).sum()
 print(f"{answer:.3f}")

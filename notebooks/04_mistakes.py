@@ -89,6 +89,9 @@ if source.bits_per_dim:  # a PixelCNN scores the images themselves
     pairs["PixelCNN"] = pixels[test.correct], pixels[~test.correct]
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
+figures = plotting.Figures(4)
+
 # %% [markdown]
 # ```{admonition} Guess first
 # :class: hint
@@ -108,9 +111,6 @@ Markdown(
     f"2. {10 * (mistaken < np.quantile(usual, 0.05)).mean():.1f} of ten.\n"
     f"3. The share of mistakes, {1 - test.accuracy:.2f}, because a random flag is right that often."
 )
-
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
-figures = plotting.Figures(4)
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
 ours = table.iloc[0]

@@ -72,6 +72,9 @@ scorers = source.scorers(n_components, seed=seed)
 ours, chosen = f"GMM-{n_components}", source.eps_level(eps)
 pairs = score_many(scorers, clean, adversarial)
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
+figures = plotting.Figures(5)
+
 # %% [markdown]
 # ```{admonition} Guess first
 # :class: hint
@@ -93,9 +96,6 @@ Markdown(
     f"2. {density:.2f}.\n"
     f"3. The AUROC is {weak:.2f} at the smallest radius and {strong:.2f} at the largest."
 )
-
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
-figures = plotting.Figures(5)
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
 tables = {

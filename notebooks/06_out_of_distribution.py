@@ -78,6 +78,9 @@ tables = {
 }
 auroc = pd.DataFrame({name: table.AUROC for name, table in tables.items()})
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
+figures = plotting.Figures(6)
+
 # %% [markdown]
 # ```{admonition} Guess first
 # :class: hint
@@ -95,7 +98,7 @@ smooth = "This run has no PixelCNN."
 if "PixelCNN" in auroc.index:
     smooth = f"Its lowest AUROC here is {auroc.loc['PixelCNN'].min():.2f}"
     smooth += (
-        f", for {plotting.set_name(auroc.loc['PixelCNN'].idxmin())}; below one half means likelier."
+        f", for {plotting.set_name(auroc.loc['PixelCNN'].idxmin())}; below one half is likelier."
     )
 Markdown(
     f"1. {10 * (noisy > 0.9).mean():.1f} of ten.\n"
@@ -103,9 +106,6 @@ Markdown(
     f"{auroc.loc[ours, 'gaussian_noise']:.2f}.\n"
     f"3. {smooth}"
 )
-
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
-figures = plotting.Figures(6)
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
 papers = ["Calibrated", "Max softmax", "Mahalanobis", "Zheng & Hong"]
