@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mistakes_lib import density as densities
 from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.density.gmm.gmm import MAX_ITER
 from mistakes_lib.scores.base import Scorer
 
 __all__ = ["LogLikelihood", "ZhengHong"]
@@ -138,7 +139,7 @@ class ZhengHong(Scorer):
     reads = ("features", "logits")
     needs_labels = True
 
-    def __init__(self, n_components=10, *, max_iter=300, device="auto", random_state=None):
+    def __init__(self, n_components=10, *, max_iter=MAX_ITER, device="auto", random_state=None):
         self.n_components = n_components
         self.max_iter = max_iter
         self.device = device

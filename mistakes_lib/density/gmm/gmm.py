@@ -27,7 +27,9 @@ from mistakes_lib.density.gmm.starts import STARTS, initial_mixture
 from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.devices import resolve_device
 
-__all__ = ["DiagonalGMM"]
+__all__ = ["MAX_ITER", "DiagonalGMM"]
+
+MAX_ITER = 300  # of EM, wherever a mixture is fitted: features of networks often need more than 100
 
 OF_THE_START = ("init_params", "reg_covar", "weights_init", "means_init", "precisions_init")
 BLOCK_BYTES = 16 * 2**20  # of float64 at a time: more would be mapped anew by malloc each time
@@ -107,7 +109,7 @@ class DiagonalGMM(Density):
         self,
         n_components=100,
         *,
-        max_iter=100,
+        max_iter=MAX_ITER,
         tol=1e-3,
         reg_covar=1e-6,
         init_params="k-means++",
