@@ -166,6 +166,11 @@ def _say(facts):
             f"{verdict['set']}: {verdict['flagged_by_likelihood']}, AUROC {verdict['auroc']:.3f} "
             f"(best: {verdict['best']}, {verdict['best_auroc']:.3f})"
         )
+    for name, count in facts["learned_from"].items():
+        typer.echo(
+            f"{name} has learned from {count:,} of {facts['inputs']['counts']['train']:,} training "
+            "inputs, drawn at random, as it holds all of them in memory"
+        )
     for row in facts["advice"]:
         typer.echo(
             f"against {row['set']}: {row['method']}, which refuses {row['catch_50']:.1%} of the "
