@@ -127,14 +127,8 @@ def report(
             "seed": seed,
             "progress": True,
         }
-        for_models = {
-            "weights": weights,
-            "classes": classes,
-            "size": size,
-            "mean": mean,
-            "std": std,
-        }
-        for_models |= {"head": head, "features": features, "workers": workers}
+        for_models = {"weights": weights, "classes": classes, "size": size, "mean": mean}
+        for_models |= {"std": std, "head": head, "features": features, "workers": workers}
         for_models["validation-from-test"] = validation_from_test or None
         unused = [f"--{name}" for name, value in for_models.items() if value is not None]
         if unused and all(files) and not model:

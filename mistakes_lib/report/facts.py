@@ -115,21 +115,7 @@ def make_report(
         far yes
     """
     suspects = dict(suspects or {})
-    for name, split in {"train": train, "validation": validation, "test": test}.items():
-        if split.labels is None:
-            raise ValueError(f"the {name} set has no labels, but a report needs them")
-    if not test.correct.any():
-        raise ValueError(
-            f"all {len(test)} test predictions are wrong: there is nothing to tell; are the "
-            "classes in the order of the network's outputs, and do labels begin with 0?"
-        )
-    if test.correct.all() and not suspects:
-        raise ValueError(
-            f"all {len(test)} test predictions are right: there is nothing to tell without "
-            "suspects, such as images from elsewhere"
-        )
-    if MISTAKES in suspects:
-        raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
+    _check({"train": train, "validation": validation, "test": test}, suspects)
     if n_components is None:
         n_components = usual_components(train)
     density = usual_mixture(train, n_components, random_state=seed)
@@ -138,17 +124,7 @@ def make_report(
     both = [scorers[ours], scorers["Calibrated"]]
     if not validation.correct.all():
         scorers["Combined"] = Combined(both).fit(validation)
-    judged = suspects if test.correct.all() else (MISTAKES, *suspects)
-    pairs = {name: {} for name in judged}
-    scores = {}
-    for name, scorer in progress_bar(
-        scorers.items(), desc="scoring", unit="method", shown=progress
-    ):
-        scores[name] = own = scorer.score_samples(test)
-        if MISTAKES in pairs:
-            pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
-        for key, batch in suspects.items():
-            pairs[key][name] = own, scorer.score_samples(batch)
+    scores, pairs = _score(scorers, test, suspects, progress)
     tables = {
         name: detection_table(each, confidence=confidence, random_state=seed)
         for name, each in progress_bar(pairs.items(), desc="judging", unit="set", shown=progress)
@@ -202,6 +178,44 @@ def _fit_what_can_be(train, validation, density, seed, progress):
                 raise
             left_out[name] = str(error)
     return scorers, left_out, learned_from
+
+
+def _check(splits, suspects):
+    """Raise ValueError unless a report can be made of these sets, name → FeatureSet."""
+    for name, split in splits.items():
+        if split.labels is None:
+            raise ValueError(f"the {name} set has no labels, but a report needs them")
+    test = splits["test"]
+    if not test.correct.any():
+        raise ValueError(
+            f"all {len(test)} test predictions are wrong: there is nothing to tell; are the "
+            "classes in the order of the network's outputs, and do labels begin with 0?"
+        )
+    if test.correct.all() and not suspects:
+        raise ValueError(
+            f"all {len(test)} test predictions are right: there is nothing to tell without "
+            "suspects, such as images from elsewhere"
+        )
+    if MISTAKES in suspects:
+        raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
+
+
+def _score(scorers, test, suspects, progress):
+    """Scores of the test set by method; by set and method, those of trusted and of suspect inputs.
+
+    A set without mistakes is no set of suspects.
+    """
+    pairs = {name: {} for name in (suspects if test.correct.all() else (MISTAKES, *suspects))}
+    scores = {}
+    for name, scorer in progress_bar(
+        scorers.items(), desc="scoring", unit="method", shown=progress
+    ):
+        scores[name] = own = scorer.score_samples(test)
+        if MISTAKES in pairs:
+            pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
+        for key, batch in suspects.items():
+            pairs[key][name] = own, scorer.score_samples(batch)
+    return scores, pairs
 
 
 def _inputs(train, validation, test, suspects):
