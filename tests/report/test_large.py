@@ -81,13 +81,13 @@ small = [FeatureSet(**block(n)) for n in (3000, 1000, 1000)]
 facts.make_report(*small, n_components=3)  # libraries have what they need from now on
 with open("/proc/self/status") as status:
     used = next(int(line.split()[1]) for line in status if line.startswith("VmData")) * 1024
-limit = used + 90 * 2**20
+limit = used + 150 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-sets = stored("train", 60_000), stored("validation", 2000), stored("test", 2000)
+sets = stored("train", 90_000), stored("validation", 2000), stored("test", 2000)
 found = facts.make_report(*sets, n_components=3).facts
 assert len(found["methods"]["mistakes"]) == 11, found["left_out"]
 try:
-    np.empty((60_000, 512), dtype=np.float32)  # the training features: the limit is real
+    np.empty((90_000, 512), dtype=np.float32)  # the training features: the limit is real
 except MemoryError:
     print("done within the limit")
 """
