@@ -127,14 +127,8 @@ def report(
             "seed": seed,
             "progress": True,
         }
-        for_models = {
-            "weights": weights,
-            "classes": classes,
-            "size": size,
-            "mean": mean,
-            "std": std,
-        }
-        for_models |= {"head": head, "features": features, "workers": workers}
+        for_models = {"weights": weights, "classes": classes, "size": size, "mean": mean}
+        for_models |= {"std": std, "head": head, "features": features, "workers": workers}
         for_models["validation-from-test"] = validation_from_test or None
         unused = [f"--{name}" for name, value in for_models.items() if value is not None]
         if unused and all(files) and not model:
@@ -165,6 +159,11 @@ def _say(facts):
         typer.echo(
             f"{verdict['set']}: {verdict['flagged_by_likelihood']}, AUROC {verdict['auroc']:.3f} "
             f"(best: {verdict['best']}, {verdict['best_auroc']:.3f})"
+        )
+    for name, count in facts["learned_from"].items():
+        typer.echo(
+            f"{name} has learned from {count:,} of {facts['inputs']['counts']['train']:,} training "
+            "inputs, drawn at random, as it holds all of them in memory"
         )
     for row in facts["advice"]:
         typer.echo(

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.utils import check_scalar
 
+from mistakes_lib.support.blocks import in_blocks
 from mistakes_lib.support.checks import as_labels, as_matrix, looks_like_probabilities
 
 __all__ = ["ReliabilityBins", "expected_calibration_error", "reliability_bins"]
@@ -36,6 +37,24 @@ class ReliabilityBins:
     counts: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
+
+    @classmethod
+    def of(cls, confidence, right, *, n_bins=10):
+        """Sort confidences in [0, 1], (n,), and whether the predictions are right, bool (n,)."""
+        edges = np.linspace(0, 1, n_bins + 1)
+        bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
+        counts = np.bincount(bins, minlength=n_bins)
+        sums = (np.bincount(bins, weights, n_bins) for weights in (confidence, right))
+        with np.errstate(invalid="ignore"):
+            means = [total / counts for total in sums]
+        return cls(edges, counts, *means)
+
+    @property
+    def calibration_error(self):
+        """Mean gap between confidence and accuracy, weighted by the predictions: ECE."""
+        filled = self.counts > 0
+        gaps = np.abs(self.accuracy - self.confidence)[filled]
+        return float(np.average(gaps, weights=self.counts[filled]))
 
 
 def reliability_bins(logits=None, labels=None, *, probabilities=None, n_bins=10):
@@ -67,18 +86,10 @@ def reliability_bins(logits=None, labels=None, *, probabilities=None, n_bins=10)
         >>> bins.counts, bins.confidence, bins.accuracy.round(3)
         (array([0, 3]), array([ nan, 0.75]), array([  nan, 0.667]))
     """
-    values, probabilities = _probabilities(logits, probabilities)
+    values, confidence = _confidence(logits, probabilities)
     labels = as_labels(labels, "labels", length=len(values), num_classes=values.shape[1])
     check_scalar(n_bins, "n_bins", Integral, min_val=1)
-    confidence = probabilities.max(axis=1)
-    right = values.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, n_bins + 1)
-    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
-    counts = np.bincount(bins, minlength=n_bins)
-    sums = (np.bincount(bins, weights, n_bins) for weights in (confidence, right))
-    with np.errstate(invalid="ignore"):
-        means = [total / counts for total in sums]
-    return ReliabilityBins(edges, counts, *means)
+    return ReliabilityBins.of(confidence, values.argmax(axis=1) == labels, n_bins=n_bins)
 
 
 def expected_calibration_error(logits=None, labels=None, *, probabilities=None, n_bins=10):
@@ -102,29 +113,31 @@ def expected_calibration_error(logits=None, labels=None, *, probabilities=None, 
         0.4
     """
     bins = reliability_bins(logits, labels, probabilities=probabilities, n_bins=n_bins)
-    filled = bins.counts > 0
-    gaps = np.abs(bins.accuracy - bins.confidence)[filled]
-    return float(np.average(gaps, weights=bins.counts[filled]))
+    return bins.calibration_error
 
 
-def _probabilities(logits, probabilities):
-    """What was given, float64 (n, c), and the probabilities that it means."""
+def _confidence(logits, probabilities):
+    """What was given, (n, c), and the highest probability that each row means, float64 (n,)."""
     if (logits is None) == (probabilities is None):
         raise TypeError("give either logits or probabilities=…, and labels")
     if probabilities is None:
-        values = as_matrix(logits, "logits")
+        values = as_matrix(logits, "logits", dtype=None)
         if looks_like_probabilities(values):
             warnings.warn(
                 "every row of logits is not negative and sums to 1: if these are probabilities, "
                 "pass them as probabilities=…",
                 stacklevel=3,
             )
-        return values, softmax(values, axis=1)
-    values = as_matrix(probabilities, "probabilities")
+        return values, in_blocks(_highest_probability, values)
+    values = as_matrix(probabilities, "probabilities", dtype=None)
     sums = values.sum(axis=1)
     if values.min() < 0 or not np.allclose(sums, 1, rtol=0, atol=ROUNDING):
         raise ValueError(
             f"probabilities must not be negative and their rows must sum to 1, got a least value "
             f"of {values.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}"
         )
-    return values, values
+    return values, values.max(axis=1).astype(np.float64)
+
+
+def _highest_probability(logits):
+    return softmax(logits.astype(np.float64), axis=1).max(axis=1)

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 
 from mistakes_lib.features.feature_set import FeatureSet
@@ -86,10 +87,13 @@ def _read_safetensors(path):
             found |= {name: None for name in names if name not in PARTS}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
-    return {
-        name: tensor.double().numpy() if tensor is not None else None
-        for name, tensor in found.items()
-    }
+    return {name: tensor if tensor is None else _as_numpy(tensor) for name, tensor in found.items()}
+
+
+def _as_numpy(tensor):
+    """As it is, if NumPy has its dtype, so that large files are not copied; else as float32."""
+    known = not tensor.is_floating_point() or tensor.dtype in (torch.float32, torch.float64)
+    return (tensor if known else tensor.float()).numpy()
 
 
 def _read_parquet(path):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mistakes_lib.features.feature_set import FeatureSet
-from mistakes_lib.support.storage import load_arrays, save_arrays
+from mistakes_lib.support.storage import join_arrays, load_arrays, save_arrays
 
 __all__ = ["fingerprint_of", "stored_features"]
 
@@ -50,7 +50,9 @@ def stored_features(compute, folder, name, files, owner, *, block=BLOCK):
         block: images of a block.
 
     Returns:
-        FeatureSet of all files, in their order.
+        FeatureSet of all files, in their order. Its features and logits stay in the file, from
+        which they are read as they are used: in memory there is never more than a block, on disk
+        each is there twice while the blocks are joined.
     """
     folder = Path(folder)
     whole = folder / f"{name}.safetensors"
@@ -58,27 +60,18 @@ def stored_features(compute, folder, name, files, owner, *, block=BLOCK):
     found = _read(whole, mark)
     if found is not None:
         return found
-    parts, paths = [], []
+    paths = []
     for number, start in enumerate(range(0, len(files), block)):
         path = folder / name / f"{number:05}.safetensors"
         rows = np.arange(start, min(start + block, len(files)))
-        part = _read(path, mark)
-        if part is None:
-            part = compute(files.take(rows, files.origin))
-            _write(path, part, mark)
-        parts.append(part)
+        if _read(path, mark) is None:
+            _write(path, compute(files.take(rows, files.origin)), mark)
         paths.append(path)
-    labels = None if files.labels is None else np.concatenate([part.labels for part in parts])
-    joined = FeatureSet(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.logits for part in parts]),
-        labels,
-    )
-    _write(whole, joined, mark)
+    join_arrays(whole, paths, _facts(mark))
     for path in paths:
         path.unlink()
     (folder / name).rmdir()
-    return joined
+    return _read(whole, mark)
 
 
 def _mark(files, owner):
@@ -95,7 +88,7 @@ def _mark(files, owner):
 def _read(path, mark):
     """The features in a file if they are whole and made from the same; else None."""
     try:
-        arrays, facts = load_arrays(path, ["FeatureSet"])
+        arrays, facts = load_arrays(path, ["FeatureSet"], mapped=True)
     except (FileNotFoundError, ValueError):
         return None
     if facts.get("made_from") != mark:
@@ -107,4 +100,8 @@ def _write(path, batch, mark):
     arrays = {"features": batch.features, "logits": batch.logits}
     if batch.labels is not None:
         arrays["labels"] = batch.labels
-    save_arrays(path, arrays, {"kind": "FeatureSet", "made_from": mark})
+    save_arrays(path, arrays, _facts(mark))
+
+
+def _facts(mark):
+    return {"kind": "FeatureSet", "made_from": mark}

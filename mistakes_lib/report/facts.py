@@ -12,7 +12,7 @@ from mistakes_lib.detector import (
     usual_components,
     usual_mixture,
 )
-from mistakes_lib.evaluation.calibration import expected_calibration_error, reliability_bins
+from mistakes_lib.evaluation.calibration import ReliabilityBins, expected_calibration_error
 from mistakes_lib.evaluation.hypothesis import mann_whitney
 from mistakes_lib.evaluation.risk import risk_coverage
 from mistakes_lib.evaluation.tables import detection_table, fit_scorer, usual_scorers
@@ -26,6 +26,7 @@ __all__ = ["Report", "make_report"]
 
 MISTAKES = "mistakes"  # the name of the test set's own failures among the suspect sets
 SHOWN = 12  # inputs listed as most and as least likely
+MOST_IN_MEMORY = 50_000  # training inputs for methods that hold all of theirs in memory at once
 STEPS = 200  # thresholds of the explorer
 
 
@@ -34,8 +35,8 @@ class Report:
     """What was found.
 
     Attributes:
-        facts: JSON-ready nested dict with the keys inputs, alarms, verdicts, methods, explorer,
-            detector, calibration, extremes and advice.
+        facts: JSON-ready nested dict with the keys inputs, alarms, verdicts, methods, left_out,
+            learned_from, explorer, detector, calibration, extremes and advice.
         detector: the paper's score with a threshold, ready for use.
         rule: name of the paper's score in the tables.
         watched: the network with this detector, where the report was made from a network.
@@ -71,6 +72,11 @@ def make_report(
     progress=False,
 ):
     """Fit every usual detector and judge each on the test set's mistakes and on other inputs.
+
+    The sets may be larger than memory, with features and logits that are mapped from files: fits
+    and scores read them in blocks. Methods that hold all of their training inputs in memory
+    (nearest neighbors, ViM) learn from at most 50,000 of them, drawn at random;
+    ``facts["learned_from"]`` says which and from how many.
 
     Args:
         train: FeatureSet of the classifier's training inputs, with labels.
@@ -109,40 +115,16 @@ def make_report(
         far yes
     """
     suspects = dict(suspects or {})
-    for name, split in {"train": train, "validation": validation, "test": test}.items():
-        if split.labels is None:
-            raise ValueError(f"the {name} set has no labels, but a report needs them")
-    if not test.correct.any():
-        raise ValueError(
-            f"all {len(test)} test predictions are wrong: there is nothing to tell; are the "
-            "classes in the order of the network's outputs, and do labels begin with 0?"
-        )
-    if test.correct.all() and not suspects:
-        raise ValueError(
-            f"all {len(test)} test predictions are right: there is nothing to tell without "
-            "suspects, such as images from elsewhere"
-        )
-    if MISTAKES in suspects:
-        raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
+    _check({"train": train, "validation": validation, "test": test}, suspects)
     if n_components is None:
         n_components = usual_components(train)
     density = usual_mixture(train, n_components, random_state=seed)
-    scorers, left_out = _fit_what_can_be(train, validation, density, progress)
+    scorers, left_out, learned_from = _fit_what_can_be(train, validation, density, seed, progress)
     ours = next(iter(scorers))
     both = [scorers[ours], scorers["Calibrated"]]
     if not validation.correct.all():
         scorers["Combined"] = Combined(both).fit(validation)
-    judged = suspects if test.correct.all() else (MISTAKES, *suspects)
-    pairs = {name: {} for name in judged}
-    scores = {}
-    for name, scorer in progress_bar(
-        scorers.items(), desc="scoring", unit="method", shown=progress
-    ):
-        scores[name] = own = scorer.score_samples(test)
-        if MISTAKES in pairs:
-            pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
-        for key, batch in suspects.items():
-            pairs[key][name] = own, scorer.score_samples(batch)
+    scores, pairs = _score(scorers, test, suspects, progress)
     tables = {
         name: detection_table(each, confidence=confidence, random_state=seed)
         for name, each in progress_bar(pairs.items(), desc="judging", unit="set", shown=progress)
@@ -161,6 +143,7 @@ def make_report(
         ],
         "methods": {name: _records(table) for name, table in tables.items()},
         "left_out": left_out,
+        "learned_from": learned_from,
         "explorer": {
             name: _explorer(scores[name], test.correct)
             for name in (ours, "Calibrated", "Combined")
@@ -174,21 +157,65 @@ def make_report(
     return Report(facts, Detector(scorers[ours], threshold, rule), ours)
 
 
-def _fit_what_can_be(train, validation, density, progress):
-    """The usual scorers, fitted, and name → reason for those that cannot be fitted to these sets.
+def _fit_what_can_be(train, validation, density, seed, progress):
+    """The usual scorers, fitted; name → reason for those that cannot be fitted to these sets;
+    name → number of training inputs for those that learn from some of them only.
 
     The likelihood and the calibrated confidence are the report's subject: they must be.
     """
-    scorers, left_out = {}, {}
+    scorers, left_out, learned_from, some = {}, {}, {}, train
+    if len(train) > MOST_IN_MEMORY:
+        chosen = np.random.default_rng(seed).permutation(len(train))[:MOST_IN_MEMORY]
+        some = train[np.sort(chosen)]
     usual = usual_scorers(density, train.logits.shape[1]).items()
     for name, scorer in progress_bar(usual, desc="fitting", unit="method", shown=progress):
         try:
-            scorers[name] = fit_scorer(scorer, train, validation)
+            scorers[name] = fit_scorer(scorer, some if scorer.needs_memory else train, validation)
+            if scorer.needs_memory and some is not train:
+                learned_from[name] = len(some)
         except ValueError as error:
             if isinstance(scorer, LogLikelihood | TemperatureScaling):
                 raise
             left_out[name] = str(error)
-    return scorers, left_out
+    return scorers, left_out, learned_from
+
+
+def _check(splits, suspects):
+    """Raise ValueError unless a report can be made of these sets, name → FeatureSet."""
+    for name, split in splits.items():
+        if split.labels is None:
+            raise ValueError(f"the {name} set has no labels, but a report needs them")
+    test = splits["test"]
+    if not test.correct.any():
+        raise ValueError(
+            f"all {len(test)} test predictions are wrong: there is nothing to tell; are the "
+            "classes in the order of the network's outputs, and do labels begin with 0?"
+        )
+    if test.correct.all() and not suspects:
+        raise ValueError(
+            f"all {len(test)} test predictions are right: there is nothing to tell without "
+            "suspects, such as images from elsewhere"
+        )
+    if MISTAKES in suspects:
+        raise ValueError(f'"{MISTAKES}" names the mistakes on the test set: take another name')
+
+
+def _score(scorers, test, suspects, progress):
+    """Scores of the test set by method; by set and method, those of trusted and of suspect inputs.
+
+    A set without mistakes is no set of suspects.
+    """
+    pairs = {name: {} for name in (suspects if test.correct.all() else (MISTAKES, *suspects))}
+    scores = {}
+    for name, scorer in progress_bar(
+        scorers.items(), desc="scoring", unit="method", shown=progress
+    ):
+        scores[name] = own = scorer.score_samples(test)
+        if MISTAKES in pairs:
+            pairs[MISTAKES][name] = own[test.correct], own[~test.correct]
+        for key, batch in suspects.items():
+            pairs[key][name] = own, scorer.score_samples(batch)
+    return scores, pairs
 
 
 def _inputs(train, validation, test, suspects):
@@ -254,12 +281,11 @@ def _detector(scores, correct, threshold, rule, promised):
 
 
 def _calibration(temperature, test):
-    probabilities = temperature.calibrated_probabilities(test)
-    bins = reliability_bins(labels=test.labels, probabilities=probabilities)
+    bins = ReliabilityBins.of(temperature.score_samples(test), test.correct)
     return {
         "temperature": temperature.temperature_,
         "ece_before": expected_calibration_error(test.logits, test.labels),
-        "ece_after": expected_calibration_error(labels=test.labels, probabilities=probabilities),
+        "ece_after": bins.calibration_error,
         "counts": bins.counts.tolist(),
         "confidence": [None if np.isnan(v) else float(v) for v in bins.confidence],
         "accuracy": [None if np.isnan(v) else float(v) for v in bins.accuracy],

@@ -83,11 +83,10 @@ def report_on_model(
         >>> report.facts["source"]["model"], "<html" in page
         ('mistakes_lib.classifiers:densenet_bc', True)
     """
-    names = class_names(images)
     image_size = common_size(list_unlabelled(images).paths)
     network = load_network(
         model,
-        names,
+        class_names(images),
         weights=weights,
         classes=classes,
         size=size,
@@ -119,22 +118,27 @@ def report_on_model(
         seed=seed,
         progress=progress,
     )
-    other = try_other_inputs(
-        network, found.files["train"], found.sets["train"].accuracy, image_size, device=device
-    )
-    if other:
-        report.facts["alarms"].insert(0, other)
+    report.facts["alarms"][:0] = try_other_inputs(network, found, image_size, device=device)
     report.facts["understood"] = understood
-    report.facts["source"] = {
+    shown = _name_images(report.facts, network, found.files)
+    page = report_html(report, pictures=thumbnails(found.files["test"], shown))
+    return replace(report, watched=Watched(network, report.detector, device=device)), page
+
+
+def _name_images(facts, network, files):
+    """Add to the facts where the images come from, and to the extremes their files and classes.
+
+    Returns:
+        set of the rows of the extremes.
+    """
+    facts["source"] = {
         "model": network.description,
         "images": str(network.preprocessing),
-        "sets": {name: files.origin for name, files in found.files.items()},
+        "sets": {name: own.origin for name, own in files.items()},
     }
-    test = found.files["test"]
-    shown = [row for rows in report.facts["extremes"].values() for row in rows]
+    shown = [row for rows in facts["extremes"].values() for row in rows]
     for row in shown:
-        row["file"] = str(test.paths[row["row"]])
+        row["file"] = str(files["test"].paths[row["row"]])
         row["class"] = network.classes[row["label"]]
         row["predicted"] = network.classes[row["prediction"]]
-    page = report_html(report, pictures=thumbnails(test, {row["row"] for row in shown}))
-    return replace(report, watched=Watched(network, report.detector, device=device)), page
+    return {row["row"] for row in shown}

@@ -13,12 +13,16 @@ TRIED = 300  # training images on which other sizes and normalisations are tried
 CLEARLY = 0.05  # gain in accuracy from which on another one is proposed
 DOUBTFUL = 0.98  # training accuracy below which others are tried
 SHOWN = 12  # class names
-NORMALISATIONS = {  # what networks are trained with
-    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "one half": ((0.5,) * 3, (0.5,) * 3),
-    "none": ((0.0,) * 3, (1.0,) * 3),
-    "CIFAR's": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
+NORMALISATIONS = {  # channels → what networks are trained with, mean and deviation
+    3: (
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's
+        ((0.5,) * 3, (0.5,) * 3),
+        ((0.0,) * 3, (1.0,) * 3),
+        ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),  # CIFAR's
+    ),
+    1: (((0.1307,), (0.3081,)), ((0.5,), (0.5,)), ((0.0,), (1.0,))),  # MNIST's; one half; none
 }
+SIZES = (28, 32, 64, 224)
 
 
 def summary(network, found, image_size):
@@ -60,23 +64,25 @@ def summary(network, found, image_size):
     return [{"what": what, "found": text} for what, text in lines.items()]
 
 
-def try_other_inputs(network, files, accuracy, image_size, *, device="auto", seed=0):
+def try_other_inputs(network, found, image_size, *, device="auto", seed=0):
     """Look for a size or a normalisation under which the network knows its training images.
 
     Args:
         network: :class:`~mistakes_lib.classifiers.loading.Network`.
-        files: ImageFiles of the training images.
-        accuracy: the accuracy on them.
+        found: :class:`~mistakes_lib.features.folders.FolderFeatures`; its training images are
+            tried.
         image_size: (width, height) of all images, or None where they differ.
         device: "auto", "cpu", "cuda", …
         seed: of the choice of the images.
 
     Returns:
-        dict with the keys alarm, cause and cure; None where nothing is clearly better.
+        list of a dict with the keys alarm, cause and cure; empty where nothing is clearly better.
     """
-    if accuracy >= DOUBTFUL or network.classifier.channels != 3:
-        return None
+    channels = network.classifier.channels
+    if found.sets["train"].accuracy >= DOUBTFUL or channels not in NORMALISATIONS:
+        return []
     rng = np.random.default_rng(seed)
+    files = found.files["train"]
     rows = np.sort(rng.permutation(len(files))[:TRIED])
     some = files.take(rows, files.origin)
 
@@ -95,23 +101,23 @@ def try_other_inputs(network, files, accuracy, image_size, *, device="auto", see
     now = accuracy_of(given, mean, std)
     tried = {
         f"--mean {_numbers(m)} --std {_numbers(s)}": (given, m, s)
-        for m, s in NORMALISATIONS.values()
+        for m, s in NORMALISATIONS[channels]
     }
-    sizes = [Preprocessing(edge, edge) for edge in (32, 64, 224)]
-    if image_size and image_size[0] == image_size[1]:
-        sizes.append(Preprocessing(image_size[0], image_size[0]))
+    own = image_size[:1] if image_size and image_size[0] == image_size[1] else ()
+    sizes = [Preprocessing(edge, edge, channels=channels) for edge in (*SIZES, *own)]
     tried |= {f"--size {p.crop}": (p, mean, std) for p in sizes if str(p) != str(given)}
     results = {option: accuracy_of(*inputs) for option, inputs in tried.items()}
     option = max(results, key=results.get)
     if results[option] < now + CLEARLY:
-        return None
+        return []
     what = "size" if option.startswith("--size") else "normalisation"
-    return {
+    alarm = {
         "alarm": f"on {len(some)} training images the accuracy is {now:.1%}, and "
         f"{results[option]:.1%} with another {what}",
         "cause": f"the network was trained on images of another {what}",
         "cure": option,
     }
+    return [alarm]
 
 
 def _standardising(classifier, mean, std):

@@ -31,8 +31,6 @@ from mistakes_lib.support.storage import load_arrays, sha256_of
 
 __all__ = ["Run"]
 
-PATIENT = 300  # EM iterations: some starts need more than 100
-
 
 @dataclass(frozen=True)
 class Run:
@@ -257,7 +255,7 @@ class Run:
                 f"run {self.name} was published without its training features: it has mixtures of "
                 f"{held} components with seed {self.experiment.seed}, and no other can be fitted"
             )
-        gmm = DiagonalGMM(n_components, max_iter=PATIENT, random_state=seed, verbose=int(progress))
+        gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
 
     def deep_density(self, name, *, seed=None, progress=False):

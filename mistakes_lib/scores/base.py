@@ -34,6 +34,8 @@ class Scorer(BaseEstimator):
         fits_on: "train" or "validation", the split to give to ``fit``; what learns nothing takes
             the smaller one.
         keeps_inputs: what it learns holds every input of ``fit``.
+        needs_memory: ``fit`` has all its inputs in memory at once, where others read them in blocks
+            from a file that is mapped.
 
     Example:
         >>> class Spread(Scorer):
@@ -52,6 +54,7 @@ class Scorer(BaseEstimator):
     needs_labels = False
     fits_on = "train"
     keeps_inputs = False
+    needs_memory = False
 
     def fit(self, train, y=None):
         """Learn from a FeatureSet of the split named by ``fits_on``.

@@ -3,12 +3,14 @@
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn import neighbors
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.support.blocks import in_blocks, row_blocks
 from mistakes_lib.support.checks import check_positive
 
 __all__ = ["Mahalanobis", "NearestNeighbors", "RelativeMahalanobis"]
@@ -54,8 +56,7 @@ class Mahalanobis(Scorer):
     def _fit(self, features, labels):
         check_positive(self.rcond, "rcond")
         self.classes_, members = np.unique(labels, return_inverse=True)
-        means = (features[labels == c].mean(axis=0, dtype=np.float64) for c in self.classes_)
-        self.means_ = np.stack(list(means))
+        self.means_ = _means(features, members, len(self.classes_))
         self.whitening_ = _whitening(features, self.means_, members, self.rcond)
 
     def _score(self, features):
@@ -138,6 +139,7 @@ class NearestNeighbors(Scorer):
     name = "Nearest neighbors"
     class_agnostic = True
     keeps_inputs = True
+    needs_memory = True
 
     def __init__(self, k=50):
         self.k = k
@@ -163,8 +165,21 @@ class NearestNeighbors(Scorer):
 
     def _score(self, features):
         self._check_fitted("index_")
-        distances, _ = self.index_.kneighbors(normalize(features.astype(np.float64)))  # (n, k)
+        return in_blocks(self._minus_distance, features)
+
+    def _minus_distance(self, features):
+        distances, _ = self.index_.kneighbors(normalize(features.astype(np.float64)))  # (b, k)
         return -distances[:, -1]
+
+
+def _means(features, members, k):
+    """Means of the rows (n, d) with each number 0 … k − 1, float64 (k, d), in blocks of rows."""
+    sums = np.zeros((k, features.shape[1]))
+    for block in row_blocks(len(features)):
+        own = members[block]
+        indicator = csr_array((np.ones(len(own)), (own, np.arange(len(own)))), (k, len(own)))
+        sums += indicator @ features[block].astype(np.float64)
+    return sums / np.bincount(members, minlength=k)[:, None]
 
 
 def _whitening(features, means, members, rcond):

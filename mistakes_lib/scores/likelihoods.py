@@ -10,9 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from mistakes_lib import density as densities
 from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.density.gmm.gmm import MAX_ITER
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.support.blocks import in_blocks, row_blocks
 
 __all__ = ["LogLikelihood", "ZhengHong"]
+
+MANY = 50_000  # inputs of a class from which on they are not copied together
 
 
 class LogLikelihood(Scorer):
@@ -112,6 +116,8 @@ class ZhengHong(Scorer):
         n_components: Gaussians of each class; a class with fewer training inputs gets one for each
             of them. Ten for each of CIFAR-10's classes are as many as one GMM-100 has.
         max_iter: most EM iterations of each mixture.
+        reg_covar: added to every variance, in squared units of the features; ``fit_detector`` and
+            the report take a millionth of the features' variance.
         device: "auto", "cpu", "cuda", …
         random_state: seed of the mixtures' starts.
 
@@ -138,9 +144,18 @@ class ZhengHong(Scorer):
     reads = ("features", "logits")
     needs_labels = True
 
-    def __init__(self, n_components=10, *, max_iter=300, device="auto", random_state=None):
+    def __init__(
+        self,
+        n_components=10,
+        *,
+        max_iter=MAX_ITER,
+        reg_covar=1e-6,
+        device="auto",
+        random_state=None,
+    ):
         self.n_components = n_components
         self.max_iter = max_iter
+        self.reg_covar = reg_covar
         self.device = device
         self.random_state = random_state
 
@@ -158,14 +173,18 @@ class ZhengHong(Scorer):
             DiagonalGMM(
                 min(self.n_components, count),
                 max_iter=self.max_iter,
+                reg_covar=self.reg_covar,
                 device=self.device,
                 random_state=self.random_state,
-            ).fit(features[labels == c])
+            ).fit(_rows(features, np.flatnonzero(labels == c)))
             for c, count in enumerate(counts.tolist())
         ]
 
     def _score(self, features, logits):
         self._check_fitted("mixtures_")
+        return in_blocks(self._of_block, features, logits)
+
+    def _of_block(self, features, logits):
         predictions = logits.argmax(axis=1)
         scores = np.empty(len(features))
         for c in np.unique(predictions):
@@ -187,6 +206,22 @@ class ZhengHong(Scorer):
             DiagonalGMM.unpack(each, facts)
             for each, facts in zip(own, metadata["mixtures"], strict=True)
         ]
+
+
+def _rows(features, numbers):
+    """Some of the rows: an array if they are few, else blocks that are read when they are used."""
+    return features[numbers] if len(numbers) <= MANY else _Blocks(features, numbers)
+
+
+class _Blocks:
+    """Rows (n, d) with these numbers, in blocks, as often as they are wanted."""
+
+    def __init__(self, features, numbers):
+        self.features, self.numbers = features, numbers
+
+    def __iter__(self):
+        for rows in row_blocks(len(self.numbers)):
+            yield self.features[self.numbers[rows]]
 
 
 def _is_fitted(density):

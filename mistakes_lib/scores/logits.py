@@ -1,6 +1,7 @@
 """Detectors that read the network's logits alone."""
 
 import warnings
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.support.blocks import in_blocks
 from mistakes_lib.support.checks import check_positive
 
 __all__ = ["Energy", "MaxLogit", "MaxSoftmax", "TemperatureScaling"]
@@ -35,7 +37,7 @@ class MaxSoftmax(Scorer):
     fits_on = "validation"
 
     def _score(self, logits):
-        return _max_softmax(logits.astype(np.float64))
+        return in_blocks(_max_softmax, logits)
 
     def log_odds(self, batch):
         """log(p / (1 − p)) of the score p, from the logits; the same order, without saturation.
@@ -57,7 +59,7 @@ class MaxSoftmax(Scorer):
             array([50., 60.])
         """
         (logits,) = self._read_like_fitted(batch)
-        return _log_odds(logits.astype(np.float64))
+        return in_blocks(_log_odds, logits)
 
 
 class MaxLogit(Scorer):
@@ -111,7 +113,11 @@ class Energy(Scorer):
 
     def _score(self, logits):
         temperature = check_positive(self.temperature, "temperature")
-        return temperature * logsumexp(logits.astype(np.float64) / temperature, axis=1)
+
+        def free(rows):
+            return logsumexp(rows.astype(np.float64) / temperature, axis=1)
+
+        return temperature * in_blocks(free, logits)
 
 
 class TemperatureScaling(Scorer):
@@ -154,15 +160,11 @@ class TemperatureScaling(Scorer):
 
     def _fit(self, logits, labels):
         check_scalar(self.max_iter, "max_iter", Integral, min_val=1)
-        logits = logits.astype(np.float64)  # (n, c)
-        label_logits = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]  # (n,)
 
         def nll_and_gradient(log_temperature):
             inverse = np.exp(-log_temperature[0])
-            log_probabilities = log_softmax(logits * inverse, axis=1)
-            expected_logits = (np.exp(log_probabilities) * logits).sum(axis=1)
-            nll = -np.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()
-            return nll, np.array([inverse * (label_logits - expected_logits).mean()])
+            nll, excess = in_blocks(partial(_nll_and_excess, inverse), logits, labels).T
+            return nll.mean(), np.array([inverse * excess.mean()])
 
         self.nll_before_ = float(nll_and_gradient(np.zeros(1))[0])
         result = minimize(
@@ -186,13 +188,13 @@ class TemperatureScaling(Scorer):
 
     def _score(self, logits):
         self._check_fitted("temperature_")
-        return _max_softmax(logits.astype(np.float64) / self.temperature_)
+        return in_blocks(partial(_max_softmax, temperature=self.temperature_), logits)
 
     def log_odds(self, batch):
         """Log-odds of the calibrated score, see :meth:`MaxSoftmax.log_odds`."""
         (logits,) = self._read_like_fitted(batch)
         self._check_fitted("temperature_")
-        return _log_odds(logits.astype(np.float64) / self.temperature_)
+        return in_blocks(partial(_log_odds, temperature=self.temperature_), logits)
 
     def calibrated_probabilities(self, batch):
         """Class probabilities softmax(z / T).
@@ -213,13 +215,26 @@ class TemperatureScaling(Scorer):
         return softmax(logits.astype(np.float64) / self.temperature_, axis=1)
 
 
-def _max_softmax(logits):
-    """Highest softmax probability of float64 logits (n, c), without overflow."""
+def _nll_and_excess(inverse, logits, labels):
+    """Of each row: −log softmax(z / T)_y, and z_y less its expectation; (b, 2)."""
+    logits = logits.astype(np.float64)  # (b, c)
+    log_probabilities = log_softmax(logits * inverse, axis=1)
+    expected = (np.exp(log_probabilities) * logits).sum(axis=1)
+    of_label = [
+        np.take_along_axis(z, labels[:, None], 1)[:, 0] for z in (log_probabilities, logits)
+    ]
+    return np.stack([-of_label[0], of_label[1] - expected], axis=1)
+
+
+def _max_softmax(logits, temperature=1.0):
+    """Highest softmax probability of logits (n, c), in float64, without overflow."""
+    logits = logits.astype(np.float64) / temperature
     return np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
 
 
-def _log_odds(logits):
+def _log_odds(logits, temperature=1.0):
     """Log-odds of the highest softmax probability: its logit against all others together."""
+    logits = logits.astype(np.float64) / temperature
     rows, best = np.arange(len(logits)), logits.argmax(axis=1)
     others = logits.copy()
     others[rows, best] = -np.inf

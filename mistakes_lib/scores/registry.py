@@ -19,9 +19,10 @@ def _the_density(density, num_classes):
 
 
 def _its_share(density, num_classes):
-    """The mixtures of the classes share the components of one mixture evenly."""
+    """The mixtures of the classes share the components of one mixture evenly, and its floor."""
     per_class = max(1, round(density.n_components / num_classes))
-    return {"n_components": per_class, "random_state": density.random_state}
+    own = {"n_components": per_class, "random_state": density.random_state}
+    return own | {"reg_covar": density.reg_covar} if hasattr(density, "reg_covar") else own
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class ViM(Scorer):
 
     name = "ViM"
     reads = ("features", "logits")
+    needs_memory = True
 
     def __init__(self, dim=None):
         self.dim = dim

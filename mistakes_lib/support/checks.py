@@ -6,6 +6,8 @@ from numbers import Real
 import numpy as np
 import torch
 
+from mistakes_lib.support.blocks import in_blocks
+
 __all__ = [
     "as_array",
     "as_flags",
@@ -47,15 +49,22 @@ def as_array(values, name, *, dtype=np.float64):
         raise TypeError(f"{name} must be numeric, got {type(values).__name__}: {error}") from None
     if array.size == 0:
         raise ValueError(f"{name} is empty (shape {array.shape}): pass at least one row")
-    if not np.isfinite(array).all():
-        rows = np.flatnonzero(
-            ~np.isfinite(array.reshape(len(np.atleast_1d(array)), -1)).all(axis=1)
-        )
+    rows = _not_finite(np.atleast_1d(array))
+    if len(rows):
         raise ValueError(
             f"{name} has a NaN or an infinity in {len(rows)} of {len(np.atleast_1d(array))} rows, "
             f"the first at index {rows[0]}: remove or repair these rows"
         )
     return array
+
+
+def _not_finite(array):
+    """Numbers of the rows (n,) of an array (n, …) with a NaN or an infinity."""
+
+    def has_such(rows):
+        return ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+
+    return np.flatnonzero(in_blocks(has_such, array))
 
 
 def as_vector(values, name):

@@ -14,12 +14,20 @@ from safetensors.numpy import save as serialize
 
 __all__ = [
     "atomic_write",
+    "join_arrays",
     "load_arrays",
     "read_safetensors",
     "read_yaml",
     "save_arrays",
     "sha256_of",
 ]
+
+DTYPES = {
+    "F32": np.float32,
+    "F64": np.float64,
+    "F16": np.float16,
+    "I64": np.int64,
+}  # of mapped ones
 
 
 @contextmanager
@@ -50,7 +58,7 @@ def _checksums(arrays, metadata):
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")  # ascontiguousarray would give 0-d a shape (1,)
         digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).view(np.uint8))  # no copy, also of a file that is mapped
     arrays_alone = digest.hexdigest()
     digest.update(metadata.encode())
     return arrays_alone, digest.hexdigest()
@@ -75,18 +83,87 @@ def save_arrays(path, arrays, metadata=None):
 
 def _canonical(data):
     """Sort the header, whose entries safetensors writes in a random order."""
+    entries, end = _header_of(data)
+    return _header(entries) + data[end:]
+
+
+def _header_of(data):
+    """The entries of a file's header, and where the arrays begin."""
     end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    return json.loads(data[8:end]), end
+
+
+def _header(entries):
+    header = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # safetensors aligns the arrays to 8 bytes
-    return len(header).to_bytes(8, "little") + header + data[end:]
+    return len(header).to_bytes(8, "little") + header
 
 
-def load_arrays(path, kinds=()):
+def join_arrays(path, parts, metadata=None):
+    """Write one file with the rows of many, of which one is in memory at a time.
+
+    Args:
+        path: the file; it has the bytes that :func:`save_arrays` would write of the joined arrays.
+        parts: files that :func:`save_arrays` wrote, each with the same names, dtypes and columns.
+        metadata: as for :func:`save_arrays`.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_arrays`, for one of the parts.
+    """
+    metadata, counts = json.dumps(metadata or {}, sort_keys=True), []
+    for part in parts:
+        arrays, _ = load_arrays(part, mapped=True)
+        counts.append(len(next(iter(arrays.values()))))
+    # Where safetensors puts which array does not depend on the number of rows.
+    entries, _ = _header_of(serialize({name: array[:1].copy() for name, array in arrays.items()}))
+    end = 0
+    for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
+        shape = [sum(counts), *arrays[name].shape[1:]]
+        start, end = end, end + int(np.prod(shape)) * arrays[name].dtype.itemsize
+        entries[name] |= {"shape": shape, "data_offsets": [start, end]}
+    header = _header(entries | {"__metadata__": {"sha256": "0" * 64, "metadata": metadata}})
+    with atomic_write(path) as temporary:
+        with temporary.open("wb") as file:
+            file.write(header)
+            file.truncate(len(header) + end)
+        joined, row = _mapped(temporary, "r+"), 0
+        for part, count in zip(parts, counts, strict=True):
+            for name, array in load_arrays(part)[0].items():
+                joined[name][row : row + count] = array
+            row += count
+        found = {"sha256": _checksums(joined, metadata)[-1], "metadata": metadata}
+        for array in joined.values():
+            array.flush()
+        with temporary.open("r+b") as file:
+            file.write(_header(entries | {"__metadata__": found}))
+
+
+def _mapped(path, mode="r"):
+    """The arrays of a safetensors file, name → np.memmap, which is read as it is used."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        entries, end = _header_of(start + file.read(int.from_bytes(start, "little")))
+    return {
+        name: np.memmap(
+            path,
+            DTYPES[entry["dtype"]],
+            mode,
+            end + entry["data_offsets"][0],
+            tuple(entry["shape"]),
+        )
+        for name, entry in entries.items()
+        if name != "__metadata__"
+    }
+
+
+def load_arrays(path, kinds=(), *, mapped=False):
     """Read what :func:`save_arrays` wrote.
 
     Args:
         path: the file.
         kinds: the names, one of which ``metadata["kind"]`` must be; any will do if there are none.
+        mapped: leave the arrays in the file, from which they are read as they are used: for those
+            that need not fit into memory. They are of the dtypes of ``DTYPES``, and not empty.
 
     Returns:
         (arrays, metadata): dict of name → NumPy array, and the metadata dict.
@@ -99,9 +176,11 @@ def load_arrays(path, kinds=()):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    arrays, header = read_safetensors(path)
+    arrays, header = read_safetensors(path, only_header=mapped)
     if not {"sha256", "metadata"} <= set(header):
         raise ValueError(f"{path} was not written by mistakes_lib (it has no checksum)")
+    if mapped:
+        arrays = _mapped(path)
     if header["sha256"] not in _checksums(arrays, header["metadata"]):
         raise ValueError(f"{path} is damaged: its checksum does not match; make it again")
     metadata = json.loads(header["metadata"])
@@ -111,12 +190,13 @@ def load_arrays(path, kinds=()):
     return arrays, metadata
 
 
-def read_safetensors(path, framework="numpy"):
+def read_safetensors(path, framework="numpy", *, only_header=False):
     """Read any safetensors file, whoever wrote it.
 
     Args:
         path: the file.
         framework: "numpy", or "pt" for torch tensors.
+        only_header: read no tensors.
 
     Returns:
         (tensors, header): dict of name → array or tensor, and the header's texts, name → text.
@@ -126,7 +206,8 @@ def read_safetensors(path, framework="numpy"):
     """
     try:
         with safe_open(path, framework=framework) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = () if only_header else file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None

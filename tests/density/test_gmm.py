@@ -408,7 +408,7 @@ def test_loading_something_else_says_so(tmp_path):
     ("parameters", "complaint"),
     [
         ({"n_components": 0}, "n_components"),
-        ({"max_iter": 0}, "max_iter"),
+        ({"max_iter": -1}, "max_iter"),
         ({"n_init": 0}, "n_init"),
         ({"tol": -1.0}, "tol"),
         ({"reg_covar": -1.0}, "reg_covar"),
@@ -429,6 +429,55 @@ def test_zero_variance_without_regularisation_says_what_to_do():
     rows = np.ones((10, 2))
     with pytest.raises(ValueError, match="raise reg_covar"):
         DiagonalGMM(1, reg_covar=0).fit(rows)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.1, 1e-9, 1e6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_variance_that_is_rounding_counts_as_none(value, dtype):
+    """Collapsed components, and features that are constant up to the last digits of their sums."""
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.array([[0, value], [value, 0]]), 500, axis=0).astype(dtype)
+    constant = np.column_stack([rng.normal(size=1000), np.full(1000, value)]).astype(dtype)
+    for rows, k in ((clusters, 2), (constant, 1), ([constant[:300], constant[300:]], 1)):
+        with pytest.raises(ValueError, match="raise reg_covar"):
+            DiagonalGMM(k, reg_covar=0, random_state=0, device="cpu").fit(rows)
+    narrow = value * (1 + 1e-3 * rng.normal(size=(1000, 2)))  # no rounding: it is fitted
+    found = DiagonalGMM(1, reg_covar=0, device="cpu").fit(narrow).covariances_
+    np.testing.assert_allclose(found[0], narrow.var(axis=0), rtol=1e-9)
+
+
+def test_a_warm_start_goes_on_from_the_last_mixture_also_from_a_file(tmp_path):
+    rows = overlapping()
+    options = {"tol": 0, "random_state": 0, "device": "cpu"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = DiagonalGMM(5, max_iter=7, **options).fit(rows)
+        parts = DiagonalGMM(5, max_iter=3, warm_start=True, n_init=3, **options).fit(rows)
+        first = DiagonalGMM(5, max_iter=3, n_init=3, **options).fit(rows)
+        np.testing.assert_array_equal(parts.means_, first.means_)  # there is nothing to go on from
+        single = DiagonalGMM(5, max_iter=3, warm_start=True, **options).fit(rows)
+        single.save(tmp_path / "gmm.safetensors")
+        again = DiagonalGMM.load(tmp_path / "gmm.safetensors")
+        blocks = [rows[:100], rows[100:]]
+        for gmm in (single, again.set_params(device="cpu")):
+            gmm.set_params(max_iter=4).fit(blocks if gmm is again else rows)
+            np.testing.assert_allclose(gmm.means_, whole.means_, rtol=1e-9)
+            np.testing.assert_allclose(gmm.lower_bounds_, whole.lower_bounds_[3:], rtol=1e-9)
+    for X, k in ((rows[:, :2], 5), (rows, 4)):
+        with pytest.raises(ValueError, match="warm_start goes on from a mixture of shape"):
+            single.set_params(n_components=k).fit(X)
+
+
+def test_no_iteration_leaves_the_start(tmp_path):
+    rows = overlapping()
+    own = start(rows, 3)
+    gmm = DiagonalGMM(3, max_iter=0, device="cpu", **own).fit(rows)
+    np.testing.assert_allclose(gmm.means_, own["means_init"])
+    np.testing.assert_allclose(gmm.precisions_cholesky_**2, own["precisions_init"])
+    gmm.save(tmp_path / "gmm.safetensors")
+    again = DiagonalGMM.load(tmp_path / "gmm.safetensors")
+    assert (again.n_iter_, again.lower_bound_, again.converged_) == (0, -math.inf, False)
+    np.testing.assert_array_equal(again.precisions_cholesky_, gmm.precisions_cholesky_)
 
 
 def test_unfitted_is_said():

@@ -95,6 +95,11 @@ def test_features_of_another_unit_give_the_same_report():
     ]
     usual, tiny = (facts["verdicts"][1]["auroc"] for facts in found)
     assert usual > 0.9 and tiny == pytest.approx(usual, abs=0.02)
+    for name in ("mistakes", "far"):  # each method, also the mixtures of the classes
+        usual, tiny = (
+            {row["method"]: row["AUROC"] for row in facts["methods"][name]} for facts in found
+        )
+        assert len(usual) == 11 and tiny == pytest.approx(usual, abs=0.02)
 
 
 def test_the_page_shows_alarms_and_advice():

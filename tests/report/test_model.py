@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from mistakes_lib.classifiers.loading import load_network
 from mistakes_lib.data.files import split_files
 from mistakes_lib.detector import Detector
+from mistakes_lib.features import folders
 from mistakes_lib.features.feature_set import extract_features
 from mistakes_lib.report.page import report_html
 from tests.helpers.commands import mistakes
@@ -260,6 +262,27 @@ def test_features_are_kept_and_read_again(here, monkeypatch):
     )
     again, _ = report_on(here, *NORMALISED, "--features", "kept")
     assert again["verdicts"] == facts["verdicts"]
+
+
+def test_a_killed_report_goes_on_and_never_holds_more_than_a_block(here, monkeypatch):
+    expected, _ = report_on(here, *NORMALISED)
+    extract, blocks, dies_at = folders.extract_features, [], 5
+
+    def spy(*arguments, **options):
+        if len(blocks) == dies_at:
+            raise KeyboardInterrupt
+        blocks.append(extract(*arguments, **options))
+        return blocks[-1]
+
+    monkeypatch.setattr(folders, "extract_features", spy)
+    monkeypatch.setattr(folders, "stored_features", partial(folders.stored_features, block=64))
+    with pytest.raises(AssertionError):
+        report_on(here, *NORMALISED, "--features", "blocks")
+    assert len(list((here / "blocks" / "train").iterdir())) == 5
+    dies_at = None
+    found, _ = report_on(here, *NORMALISED, "--features", "blocks")
+    assert max(map(len, blocks)) == 64 and sum(map(len, blocks)) == 600, "none twice"
+    assert found == expected
 
 
 def test_a_damaged_image_is_named_by_a_worker_in_one_line(here):

@@ -17,10 +17,12 @@ from mistakes_lib.data.corruptions import corrupt
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.density import DiagonalGMM, FeatureVAE, PixelCNN
 from mistakes_lib.density.pixel_cnn.image_codes import histogram_bits
+from mistakes_lib.detector import usual_mixture
 from mistakes_lib.evaluation.tables import fit_scorers
 from mistakes_lib.features.feature_set import extract_features
 from mistakes_lib.runs import load_run
 from mistakes_lib.runs.experiment import Experiment
+from mistakes_lib.scores import ZhengHong
 from mistakes_lib.support.locations import runs_root
 from mistakes_lib.support.storage import sha256_of
 from mistakes_lib.training.recipe import Recipe
@@ -155,6 +157,12 @@ def test_a_density_is_the_runs_own_or_fitted_now(run):
         density = run.density(n_components, seed=seed)
         np.testing.assert_allclose(density.score_samples(test), expected.score_samples(test))
     assert contents(run.path.parents[2]).keys() == STAGES | RECORDS, "nothing is written"
+
+
+def test_a_runs_own_mixture_and_all_others_stop_at_the_same_iteration(run):
+    train = run.features("train")
+    fitted = [run.density(2), run.density(2, seed=1), usual_mixture(train), ZhengHong()]
+    assert {each.max_iter for each in [*fitted, DiagonalGMM()]} == {300}
 
 
 def test_deep_densities_are_fitted_with_the_experiments_arguments(run):

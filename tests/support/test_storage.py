@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from mistakes_lib.support.storage import atomic_write, load_arrays, save_arrays, sha256_of
+from mistakes_lib.support.storage import (
+    atomic_write,
+    join_arrays,
+    load_arrays,
+    save_arrays,
+    sha256_of,
+)
 
 DTYPES = st.sampled_from(["f2", "f4", "f8", "i8", "u1", "?"])
 ARRAYS = st.dictionaries(
@@ -108,3 +114,45 @@ def test_sha256_of_the_standards_example(tmp_path):
     assert sha256_of(tmp_path / "abc") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+@pytest.mark.parametrize("counts", [[1], [5, 1, 3], [4, 4, 4, 4]])
+def test_joined_files_have_the_bytes_of_one_with_all_rows(tmp_path, counts):
+    rng = np.random.default_rng(0)
+    kinds = {"features": ("f4", 7), "logits": ("f8", 3), "half": ("f2", 5), "labels": ("i8", None)}
+    parts = [
+        {
+            name: rng.normal(size=(n, columns) if columns else n).astype(dtype)
+            for name, (dtype, columns) in kinds.items()
+        }
+        for n in counts
+    ]
+    paths = [tmp_path / f"{number}.safetensors" for number in range(len(parts))]
+    for path, arrays in zip(paths, parts, strict=True):
+        save_arrays(path, arrays)
+    whole = {name: np.concatenate([arrays[name] for arrays in parts]) for name in kinds}
+    save_arrays(tmp_path / "expected.safetensors", whole, {"kind": "test"})
+    joined = tmp_path / "joined.safetensors"
+    join_arrays(joined, paths, {"kind": "test"})
+    assert joined.read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
+    found, metadata = load_arrays(joined, ["test"], mapped=True)
+    assert metadata == {"kind": "test"}
+    for name, array in whole.items():
+        assert isinstance(found[name], np.memmap) and not found[name].flags.writeable
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-1] + bytes([d[-1] ^ 1]), lambda d: d[:100], lambda d: b""]
+)
+def test_a_damaged_file_is_refused_also_where_it_is_mapped_or_joined(tmp_path, damage):
+    path = tmp_path / "arrays.safetensors"
+    save_arrays(path, {"a": np.ones((40, 2))})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"arrays\.safetensors is damaged"):
+        load_arrays(path, mapped=True)
+    with pytest.raises(ValueError, match=r"arrays\.safetensors is damaged"):
+        join_arrays(tmp_path / "joined.safetensors", [path])
+    with pytest.raises(FileNotFoundError):
+        join_arrays(tmp_path / "joined.safetensors", [tmp_path / "none.safetensors"])
+    assert not (tmp_path / "joined.safetensors").exists()

@@ -30,6 +30,7 @@ __all__ = [
 MANY_COMPONENTS = 32  # from so many on it pays to look for the few
 CANCELLATION = 1e-4  # nats that [x, x²] W may err by in float64, at worst
 WAITING_BYTES = 32 * 2**20  # of rows that wait for a sparse product
+COLLAPSED = 1000 * torch.finfo(torch.float64).eps  # variance, of the mean square, that is rounding
 PAIRS = 1024  # evaluated at a time: they stay in the processor's cache
 
 
@@ -286,15 +287,19 @@ def maximise(statistics, before, reg_covar):
         Mixture.
 
     Raises:
-        ValueError: a variance is not above 0.
+        ValueError: a variance is not above 0, or with ``reg_covar=0`` no more than rounding.
     """
     counts = statistics.counts + 10 * torch.finfo(torch.float64).eps  # as scikit-learn does
     mean, mean_of_squares = (statistics.moments / counts[:, None]).chunk(2, dim=1)  # (K, d) each
-    variances = (mean_of_squares - mean.square()).clamp_min(0) + reg_covar
+    raw = (mean_of_squares - mean.square()).clamp_min(0)
+    variances = raw + reg_covar
     empty = (counts < 1e-12)[:, None]
     means = torch.where(empty, before.means, mean)
+    known = variances > 0
+    if reg_covar == 0:  # the difference of two squares, of which one has lost some of its digits
+        known &= raw > COLLAPSED * mean_of_squares * (1 + 1 / counts[:, None])
     variances = torch.where(empty, before.variances, variances)
-    if not (variances > 0).all():
+    if not (known | empty).all():
         raise ValueError(
             "a variance is not above 0 (a constant feature, or a component with one row): "
             "raise reg_covar, drop constant features, or ask for fewer components"

@@ -8,7 +8,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -21,20 +20,20 @@ from mistakes_lib.density.gmm.em import (
     Mixture,
     expected_statistics,
     maximise,
-    nearest_statistics,
 )
 from mistakes_lib.density.gmm.products import Affine
 from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, as_plain_rows, come_in_blocks
+from mistakes_lib.density.gmm.starts import STARTS, initial_mixture
 from mistakes_lib.density.gmm.threads import in_order
-from mistakes_lib.support.checks import as_array
 from mistakes_lib.support.devices import resolve_device
 
-__all__ = ["DiagonalGMM"]
+__all__ = ["MAX_ITER", "DiagonalGMM"]
 
-STARTS = ("k-means++", "kmeans", "random_from_data")
+MAX_ITER = 300  # of EM, wherever a mixture is fitted: features of networks often need more than 100
+
+OF_THE_START = ("init_params", "reg_covar", "weights_init", "means_init", "precisions_init")
 BLOCK_BYTES = 16 * 2**20  # of float64 at a time: more would be mapped anew by malloc each time
 CPU_ROWS = 1024  # at a time on a CPU: they stay in its cache
-SEEDING_ROWS = 10  # for each component: k-means++ looks for its seeds among so many random rows
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class Attempt:
     bounds: list
     change: float
     converged: bool
+
+    @property
+    def bound(self):
+        """That of the last iteration; −∞ before the first."""
+        return self.bounds[-1] if self.bounds else -math.inf
 
 
 class DiagonalGMM(Density):
@@ -57,7 +61,7 @@ class DiagonalGMM(Density):
 
     Args:
         n_components: number of components K.
-        max_iter: most EM iterations of one start.
+        max_iter: most EM iterations of one start; 0 leaves the start as it is.
         tol: EM has converged when the mean log-likelihood (nats per row) changes by less.
         reg_covar: added to every variance, in squared units of the features.
         init_params: where EM starts: "k-means++" (rows that lie far apart, found among 10 K random
@@ -69,6 +73,8 @@ class DiagonalGMM(Density):
         batch_size: rows at a time; by default at most 1024 on a CPU (they stay in its cache).
         device: "auto", "cpu", "cuda", …
         random_state: seed of the start and of :meth:`sample`.
+        warm_start: let ``fit`` go on from the mixture that the last ``fit`` ended with, whatever
+            ``n_init``; the first starts as always.
         verbose: 1 shows a progress bar over the iterations.
 
     Attributes:
@@ -76,6 +82,7 @@ class DiagonalGMM(Density):
         means_: μ, float64 (K, d).
         covariances_: σ², float64 (K, d).
         precisions_: 1 / σ², float64 (K, d).
+        precisions_cholesky_: 1 / σ, float64 (K, d).
         converged_: whether the best start converged.
         n_iter_: EM iterations of the best start.
         lower_bound_: mean log-likelihood (nats per row) in the last E-step of the best start.
@@ -102,7 +109,7 @@ class DiagonalGMM(Density):
         self,
         n_components=100,
         *,
-        max_iter=100,
+        max_iter=MAX_ITER,
         tol=1e-3,
         reg_covar=1e-6,
         init_params="k-means++",
@@ -113,6 +120,7 @@ class DiagonalGMM(Density):
         batch_size=None,
         device="auto",
         random_state=None,
+        warm_start=False,
         verbose=0,
     ):
         self.n_components = n_components
@@ -127,6 +135,7 @@ class DiagonalGMM(Density):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
+        self.warm_start = warm_start
         self.verbose = verbose
 
     def fit(self, X, y=None):
@@ -143,8 +152,9 @@ class DiagonalGMM(Density):
             self.
 
         Raises:
-            ValueError: a bad parameter, fewer rows than components, NaN or infinite rows, or a
-                variance that is not positive (only with ``reg_covar=0``).
+            ValueError: a bad parameter, fewer rows than components, NaN or infinite rows, a
+                variance of 0 or of mere rounding (only with ``reg_covar=0``), or with
+                ``warm_start`` a mixture of another shape.
             TypeError: X is an iterator, which can be gone through only once.
         """
         self._check_parameters()
@@ -166,9 +176,10 @@ class DiagonalGMM(Density):
                 "pass at least as many rows, or ask for fewer components"
             )
         random_state = check_random_state(self.random_state)
-        starts = (self._start(rows, random_state) for _ in range(self.n_init))
-        best = max((self._run(rows, start) for start in starts), key=lambda run: run.bounds[-1])
-        if not best.converged:
+        n_starts = 1 if self._goes_on() else self.n_init
+        starts = (self._start(rows, random_state) for _ in range(n_starts))
+        best = max((self._run(rows, start) for start in starts), key=lambda run: run.bound)
+        if not best.converged and self.max_iter:
             warnings.warn(
                 f"EM did not converge in max_iter={self.max_iter} iterations: the last one changed "
                 f"the mean log-likelihood by {best.change:.2g} nats, tol={self.tol:.2g}. "
@@ -186,9 +197,8 @@ class DiagonalGMM(Density):
                 stacklevel=2,
             )
         self.converged_ = best.converged
-        self.n_iter_ = len(best.bounds)
-        self.lower_bounds_ = best.bounds
-        self.lower_bound_ = best.bounds[-1]
+        self.n_iter_, self.lower_bounds_ = len(best.bounds), best.bounds
+        self.lower_bound_ = best.bound
         return self
 
     def score_samples(self, X):
@@ -270,16 +280,17 @@ class DiagonalGMM(Density):
 
     def _restore(self, arrays, metadata):
         self.weights_, self.means_ = arrays["weights"], arrays["means"]
-        self.covariances_ = arrays["covariances"]
-        self.precisions_ = 1 / self.covariances_
+        self._set_covariances(arrays["covariances"])
         self.n_features_in_ = self.means_.shape[1]
         self.lower_bounds_ = arrays["lower_bounds"].tolist()
-        self.lower_bound_, self.n_iter_ = self.lower_bounds_[-1], len(self.lower_bounds_)
+        self.n_iter_ = len(self.lower_bounds_)
+        self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -math.inf
         self.converged_ = metadata["converged"]
 
     def _check_parameters(self):
-        for name in ("n_components", "max_iter", "n_init"):
+        for name in ("n_components", "n_init"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
+        check_scalar(self.max_iter, "max_iter", Integral, min_val=0)
         for name in ("tol", "reg_covar"):
             check_scalar(getattr(self, name), name, Real, min_val=0)
         if self.batch_size is not None:
@@ -293,66 +304,33 @@ class DiagonalGMM(Density):
 
     def _start(self, rows, random_state):
         """The mixture before the first EM step, in centred coordinates."""
-        shape = (self.n_components, rows.d)
-        weights = _given(self.weights_init, "weights_init", shape[:1])
-        means = _given(self.means_init, "means_init", shape)
-        precisions = _given(self.precisions_init, "precisions_init", shape)
-        if weights is not None and (min(weights) < 0 or abs(weights.sum() - 1) > 1e-6):
-            raise ValueError("weights_init must not be negative and must sum to 1")
-        if precisions is not None and (precisions <= 0).any():
-            raise ValueError("precisions_init must be above 0")
+        if not self._goes_on():
+            options = {name: getattr(self, name) for name in OF_THE_START}
+            return initial_mixture(rows, self.n_components, random_state=random_state, **options)
+        shape = self.n_components, rows.d
+        if self.means_.shape != shape:
+            raise ValueError(
+                f"warm_start goes on from a mixture of shape {self.means_.shape}, but X and "
+                f"n_components ask for {shape}: fit a new one, or set warm_start=False"
+            )
+        arrays = self.weights_, self.means_ - rows.centre, self.covariances_
+        return Mixture(*(torch.from_numpy(array).to(rows.device) for array in arrays))
 
-        mixture = None
-        if weights is None or means is None or precisions is None:
-            mixture = self._start_from_data(rows, random_state)
-
-        def choose(own, found):
-            if own is None:
-                return found()
-            return torch.as_tensor(own, dtype=torch.float64, device=rows.device)
-
-        return Mixture(
-            choose(weights, lambda: mixture.weights),
-            choose(means - rows.centre if means is not None else None, lambda: mixture.means),
-            choose(1 / precisions if precisions is not None else None, lambda: mixture.variances),
-        )
-
-    def _start_from_data(self, rows, random_state):
-        """Put each row wholly into the component of the nearest seed and take the moments."""
-        k, seeds = self.n_components, self._seeds(rows, random_state)  # seeds (K, d)
-        whole = rows.sum(partial(nearest_statistics, seeds.cpu().numpy(), k))
-        # Duplicate rows can leave a seed without any: it starts as broad as the data, at its mean.
-        mean_of_squares = whole.moments.sum(dim=0).chunk(2)[1] / whole.n + self.reg_covar
-        spread = mean_of_squares.expand(k, -1)
-        everywhere = Mixture(whole.counts, torch.zeros_like(spread), spread)
-        return maximise(whole, everywhere, self.reg_covar)
-
-    def _seeds(self, rows, random_state):
-        """Points to which rows are assigned at first, float64 (K, d)."""
-        n, k = rows.n, self.n_components
-        if self.init_params == "random_from_data":
-            return rows.take(random_state.choice(n, k, replace=False))
-        if self.init_params == "kmeans":
-            k_means = KMeans(k, n_init=1, random_state=random_state)
-            data = np.concatenate([block.cpu().numpy() for block in rows])
-            return torch.from_numpy(k_means.fit(data).cluster_centers_).to(rows.device)
-        some = np.arange(n)
-        if n > SEEDING_ROWS * k:
-            some = random_state.choice(n, SEEDING_ROWS * k, replace=False)
-        candidates = rows.take(some)
-        _, chosen = kmeans_plusplus(candidates.cpu().numpy(), k, random_state=random_state)
-        return candidates[torch.from_numpy(chosen).to(rows.device)]
+    def _goes_on(self):
+        """Whether ``fit`` begins where the last one ended."""
+        return self.warm_start and hasattr(self, "converged_")
 
     def _run(self, rows, mixture):
         """EM from one start until it converges."""
         bounds, change, converged = [], math.inf, False
+        before = self.lower_bound_ if self._goes_on() else -math.inf
         iterations = tqdm(range(self.max_iter), desc=f"EM, K={self.n_components}", unit="it",
                           disable=not self.verbose)  # fmt: skip
         for _ in iterations:
             whole = rows.sum(partial(expected_statistics, mixture))
             mixture = maximise(whole, mixture, self.reg_covar)
             bound = float(whole.log_likelihood) / whole.n
-            change = bound - bounds[-1] if bounds else math.inf
+            change, before = bound - before, bound
             bounds.append(bound)
             per_dimension = bound / rows.d
             iterations.set_postfix_str(f"{per_dimension:.4f} nats/dim, +{change:.2g}/row")
@@ -364,8 +342,12 @@ class DiagonalGMM(Density):
     def _set_mixture(self, mixture, centre):
         self.weights_ = mixture.weights.cpu().numpy()
         self.means_ = mixture.means.cpu().numpy() + centre
-        self.covariances_ = mixture.variances.cpu().numpy()
-        self.precisions_ = 1 / self.covariances_
+        self._set_covariances(mixture.variances.cpu().numpy())
+
+    def _set_covariances(self, covariances):
+        self.covariances_ = covariances
+        self.precisions_ = 1 / covariances
+        self.precisions_cholesky_ = np.sqrt(self.precisions_)
 
     def _mixture(self, device="cpu"):
         """The fitted mixture about its own mean, and that mean (d,)."""
@@ -402,13 +384,3 @@ class DiagonalGMM(Density):
 def _of_log_joint(function, step, blocks):
     """A function of the log-joint (b, K) along the components, of all blocks."""
     return torch.cat([function(step.log_joint(rows), dim=1) for rows in blocks])
-
-
-def _given(values, name, shape):
-    """Check a part of a start that the user gave; None stays None."""
-    if values is None:
-        return None
-    values = as_array(values, name)
-    if values.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
-    return values

@@ -1,6 +1,7 @@
 """Densities of a run's training features, and the other detectors that learn from them."""
 
 from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.density.gmm.gmm import MAX_ITER
 from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.files import TRAINING_FEATURES, labelled_rows, mixture_file, scorer_file
@@ -29,7 +30,7 @@ def mixtures(journal):
             gmm.set_params(verbose=0).save(path)  # quiet or not, the same bytes
             return {"iterations": int(gmm.n_iter_), "converged": bool(gmm.converged_)}
 
-        inputs = [journal.sha(TRAINING_FEATURES), n_components, own.seed]
+        inputs = [journal.sha(TRAINING_FEATURES), n_components, own.seed, MAX_ITER]
         journal.stage(mixture_file(n_components), inputs, compute)
 
 
