@@ -14,19 +14,8 @@ __all__ = ["kernels"]
 
 logger = logging.getLogger(__name__)
 
-FLAGS = [
-    "-O3",
-    "-std=c++20",
-    "-fPIC",
-    "-shared",
-    "-fopenmp",
-    "-mfma",
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512vl",
-    "-mavx512dq",
-    "-mavx512bf16",
-]
+SHAPE = ["-O3", "-std=c++20", "-fPIC", "-shared", "-fopenmp"]
+PROCESSOR = ["-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16"]
 
 
 def kernels():
@@ -72,7 +61,7 @@ def compiled(cache):
     is ever loaded. Several processes may call this at the same time.
     """
     here, installed = Path(__file__).parent, Path(torch.__file__).parent
-    command = [os.environ.get("CXX", "g++"), *FLAGS]
+    command = [os.environ.get("CXX", "g++"), *SHAPE, *PROCESSOR]
     command += [f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
     key = hashlib.sha256(repr((command, torch.__version__)).encode())
     for path in sorted([*here.glob("*.cpp"), *here.glob("*.h")]):
