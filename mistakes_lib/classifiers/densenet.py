@@ -1,8 +1,11 @@
 """DenseNet-BC for 32 × 32 images (Huang et al. 2016), with the paper's tanh features."""
 
+from itertools import groupby
+
 import torch
 from torch import nn
 
+from mistakes_lib.classifiers import fused
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
 from mistakes_lib.support.dropout import Dropout
 from mistakes_lib.support.settings import (
@@ -38,6 +41,21 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x):
         return torch.cat([x, self.layers(x)], dim=1)  # (n, c, h, w) → (n, c + k, h, w)
+
+
+class _Body(nn.Sequential):
+    """The network up to its features; dense blocks run fused where that may be (fused/)."""
+
+    def forward(self, x):
+        for dense, modules in groupby(self, lambda module: isinstance(module, _Bottleneck)):
+            modules = list(modules)
+            layers = [module.layers for module in modules] if dense else []
+            if dense and fused.is_fusible(layers, x):
+                x = fused.dense_block(layers, x)
+            else:
+                for module in modules:
+                    x = module(x)
+        return x
 
 
 def _transition(channels, compressed, dropout):
@@ -96,7 +114,7 @@ def densenet_bc(
         9
     """
     channels = 2 * growth_rate
-    body = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False))
+    body = _Body(nn.Conv2d(3, channels, 3, padding=1, bias=False))
     for block in range(3):
         for _ in range((depth - 4) // 6):
             body.append(_Bottleneck(channels, growth_rate, dropout))
