@@ -167,9 +167,10 @@ def tags_of(cell):
 def test_every_figure_has_the_next_number_and_a_caption(source):
     numbers = []
     for outputs in shown_outputs(source):
-        for picture, below in zip(outputs, [*outputs[1:], {}], strict=True):
+        for place, picture in enumerate(outputs):
             if "image/png" in picture.get("data", {}):
-                caption = below.get("data", {}).get("text/markdown", "")
+                below = outputs[place + 1].get("data", {}) if place + 1 < len(outputs) else {}
+                caption = below.get("text/markdown", "")
                 found = re.match(r"\*\*Figure (\d+)\.(\d+)\.\*\* \S.{20,}\.$", caption)
                 assert found, f"no caption below a picture: {caption!r}"
                 numbers.append((int(found[1]), int(found[2])))
