@@ -49,7 +49,8 @@ def check(exercise, answer, *, run=None, **parameters):
     Args:
         exercise: number on the chapter's page, such as "4.1", or label, such as "ex-price".
         answer: a number. ``...`` stands for "no answer yet".
-        run: :class:`Run`, its folder or its name; by default the one that the chapter reads.
+        run: :class:`~mistakes_lib.runs.Run`, its folder or its name; by default the one that the
+            chapter reads.
         parameters: those of the chapter that are not at their defaults, such as
             ``n_components=20``.
 

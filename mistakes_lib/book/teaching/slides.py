@@ -156,13 +156,15 @@ def _pictures(cell):
 def _as_html(text):
     """Markdown of captions and exercises: paragraphs, lists, emphasis and code."""
     blocks = []
-    for block in re.split(r"\n\s*\n", plain_markdown(text).replace("\n> ", "\n").lstrip("> ")):
-        words = html.escape(block.removeprefix(">").strip(), quote=False)
+    text = re.sub(r"^> ?", "", plain_markdown(text), flags=re.MULTILINE)
+    text = re.sub(r"\n(?=\d+\. |- )", "\n\n", text)  # a paragraph for each point of a list
+    for block in re.split(r"\n\s*\n", text):
+        words = html.escape(block.strip(), quote=False)
         words = re.sub(r"`([^`]+)`", r"<code>\1</code>", words)
         words = re.sub(r"\$([^$]+)\$", lambda found: _formula(found[1]), words)
         words = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", words, flags=re.DOTALL)
         words = re.sub(r"(?<!\w)\*(.+?)\*(?!\w)", r"<em>\1</em>", words, flags=re.DOTALL)
-        if words not in ("", "&gt;"):
+        if words:
             blocks.append(f"<p>{words}</p>")
     return Markup("\n".join(blocks))
 

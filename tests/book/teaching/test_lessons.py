@@ -86,6 +86,7 @@ def test_slides_hold_all_pictures_and_need_no_network(chapter):
     assert "<strong>Figure 4.1.</strong>" in page and 'alt="a dot"' in page
     assert "A &lt; B" in page and "&amp; not &lt;b&gt;" in page and "<code>so</code>" in page
     assert "<em>One</em> dot, <em>U<sub>C</sub></em>" in page and "<em>a</em> &lt; b" in page
+    assert "<p><strong>Guess first</strong></p>\n<p>1. Is" in page
 
 
 def test_slides_of_the_book_show_every_figure_of_every_chapter():
