@@ -186,7 +186,7 @@ figures.show(figure, "mistakes: histograms", caption)
 plotting.call_by_name(describe_scorers(scorers))
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves and precision-recall curves of all methods for detecting test mistakes"}}
-figure, (upper, lower) = plotting.new_figure(rows=2, width=7.5, height=4.4)
+figure, (upper, lower) = plotting.new_figure(rows=2, width=5.5, height=4.4)
 plotting.roc_curves(upper, pairs)
 plotting.precision_recall_curves(lower, pairs)
 figures.show(
@@ -614,7 +614,7 @@ Markdown(overconfidence_sentence(networks) if len(networks) else "No evidence of
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Risk against coverage for every method"}}
 right = np.sort(test.correct)[::-1]  # as the pairs have them: first the correct predictions
 curves = {name: risk_coverage(np.concatenate(pair), right) for name, pair in pairs.items()}
-figure, ax = plotting.new_figure(width=7.5)
+figure, ax = plotting.new_figure(width=5.5)
 plotting.risk_coverage_curves(ax, curves)
 half = {n: curves[n].risk[len(right) // 2] for n in (f"GMM-{n_components}", "Calibrated")}
 figures.show(

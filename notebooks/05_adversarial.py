@@ -257,7 +257,7 @@ figures.show(
 # All detectors at the radius of the parameter `eps` (the paper's Fig. 5; for CIFAR-10 its Fig. 7):
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of all methods for FGSM and BIM at the chosen radius"}}
-figure, axes = plotting.new_figure(rows=2, width=7.5, height=4.4)
+figure, axes = plotting.new_figure(rows=2, width=5.5, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
     plotting.roc_curves(ax, pairs[name, chosen]).set_title(f"{name.upper()}, ε = {chosen}/255")
 strongest = aurocs["BIM", f"{chosen}/255"]

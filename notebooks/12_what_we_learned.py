@@ -105,7 +105,7 @@ figures.show(
     plotting.rivals(results),
     "density and confidence",
     f"Neither wins everywhere: density is above confidence in {(lead > 0).sum()} of {len(lead)} tests"
-    + (f", and below it most on {below.idxmin()[1]}." if len(below) else "."),
+    + (", and farthest below it on {} ({}).".format(*below.idxmin()) if len(below) else "."),
 )
 
 # %% [markdown]

@@ -92,17 +92,18 @@ def test_page_can_be_read_by_everybody(page, scheme, opened):
 
 
 CHAPTERS = [page for page in pages(ROOT) if "/chapters/" in page]
-CAPTIONS = """() => [...document.querySelectorAll('.cell_output img')].map(image => {
+PICTURES = "[...document.querySelectorAll('.cell_output img')].filter(i => !i.closest('.explore'))"
+CAPTIONS = f"""() => {PICTURES}.map(image => {{
     const caption = image.closest('figure')?.querySelector('figcaption');
     const box = caption?.getBoundingClientRect();
     return !!box && box.height > 10 && box.top >= image.getBoundingClientRect().bottom - 1;
-})"""
+}})"""
 NO_SHADOW = """() => [...document.querySelectorAll(
         '.cell_output .output.text_html, .pst-scrollable-table-container')]
     .filter(frame => frame.querySelector('table') && frame.scrollWidth > frame.clientWidth + 1)
     .filter(frame => !getComputedStyle(frame).backgroundImage.includes('gradient'))
     .map(frame => frame.textContent.slice(0, 80))"""
-FILTERS = """() => [...document.querySelectorAll('.cell_output img')].map(image =>
+FILTERS = f"""() => {PICTURES}.map(image =>
     [image.classList.contains('photograph'), getComputedStyle(image).filter])"""
 
 

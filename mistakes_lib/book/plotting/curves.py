@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mistakes_lib.book.plotting.style import BESIDE, CHANCE, method_looks
+from mistakes_lib.book.plotting.style import CHANCE, method_looks
 from mistakes_lib.evaluation.detection import detection_report
 
 __all__ = ["precision_recall_curves", "risk_coverage_curves", "roc_curves"]
@@ -53,7 +53,7 @@ def precision_recall_curves(ax, groups):
     share = len(suspect) / (len(trusted) + len(suspect))
     ax.axhline(share, label=f"chance ({share:.3f})", **CHANCE)
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-    ax.legend(title="method (AUPR)", frameon=False, fontsize="small", **BESIDE)
+    ax.legend(title="method (AUPR)", frameon=False, fontsize="small", loc="best")
     return ax
 
 
@@ -74,7 +74,7 @@ def risk_coverage_curves(ax, curves):
     everything = max(curve.risk[-1] for curve in curves.values())
     ax.set(xlabel="coverage (share kept)", ylabel="risk (error rate among kept)")
     ax.set(xlim=(0, 1), ylim=(0, 1.25 * everything or 1))
-    ax.legend(title="method (AURC)", frameon=False, fontsize="small", **BESIDE)
+    ax.legend(title="method (AURC)", frameon=False, fontsize="small", loc="best")
     return ax
 
 
