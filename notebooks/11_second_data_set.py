@@ -173,6 +173,8 @@ print(f"{most}: the lead of density changes by {change:+.2f} from {lead.columns[
 print(f"to {lead.columns[1]}, because each network has features of its own")
 
 # %% [markdown]
+# The change is not the data's alone, because the second network differs in its training as well.
+#
 # ```{solution-end}
 # ```
 

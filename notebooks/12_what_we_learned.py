@@ -199,6 +199,8 @@ print(lowest.round(2).to_string())
 print(f"{lowest.idxmax()}, because its lowest AUROC is the higher one")
 
 # %% [markdown]
+# The lowest AUROC decides, because somebody who cannot choose the failure meets the worst one as well.
+#
 # ```{solution-end}
 # ```
 #
