@@ -7,7 +7,9 @@ after another. Its networks are put together from torchvision's own parts, with 
 32 × 32 pixels. Prints a table and writes it to benchmarks/results.md.
 """
 
+import os
 from time import perf_counter
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,12 +22,14 @@ from torchvision.models.resnet import BasicBlock
 from benchmarks.measuring import as_table, machine, new_parser, ratio, spread, start
 from benchmarks.results import write_section
 from mistakes_lib import Recipe, densenet_bc, train, wide_resnet
+from mistakes_lib.classifiers.fused import kernels
 
 WAYS = {
     "ours, float32": {"precision": "float32"},
     "ours, bfloat16": {"precision": "bfloat16"},
     "ours, compiled": {"precision": "bfloat16", "compile": True},
 }
+EDGES = 16, 24, 32  # pixels, of the table of fused blocks
 
 COMPILED = """ *compiled*: bfloat16 and
 torch.compile, as the published runs are trained; compiling itself is not counted."""
@@ -134,6 +138,45 @@ def compare(name, parts, images, labels, repeats, device, ways):
     return [name, n, batch_size, *rates, *(ratio(theirs, times) for times in own)]
 
 
+def step_seconds(net, images, labels, fused):
+    """Seconds of one step's forward and backward pass in bfloat16."""
+    with mock.patch.dict(os.environ, MISTAKES_FUSED=str(int(fused))):
+        started = perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(net(images).float(), labels)
+        loss.backward()
+        return perf_counter() - started
+
+
+def compare_fused(edge, repeats, batch_size=64):
+    """A row: DenseNet-BC-100-12 without dropout, on torch's kernels and with fused blocks."""
+    net = densenet_bc(10, dropout=0.0).to(memory_format=torch.channels_last)
+    images = torch.rand(batch_size, 3, edge, edge).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch_size) % 10
+    seconds = {False: [], True: []}
+    for repeat in range(-1, repeats):
+        for fused, times in seconds.items():
+            time = step_seconds(net, images, labels, fused)
+            times += [time] * (repeat >= 0)  # the first round warms up
+    rates = [spread([batch_size / time for time in times]) for times in seconds.values()]
+    return [f"{edge} × {edge}", batch_size, *rates, ratio(*seconds.values())]
+
+
+def fused_table(repeats):
+    """Text: fused dense blocks against the same network on torch's kernels; CPU only."""
+    if kernels() is None:
+        return "Fused dense blocks: not measured, see `mistakes_lib.classifiers.fused`."
+    rows = []
+    for edge in EDGES:
+        rows.append(compare_fused(edge, repeats))
+        print(rows[-1], flush=True)
+    head = ["pixels", "batch", "torch's kernels", "fused blocks", "fused / torch's"]
+    return f"""DenseNet-BC-100-12 without dropout on the CPU, bfloat16, forward and backward pass,
+images a second; `MISTAKES_FUSED=0` against the default, in turns.
+
+{as_table(head, rows)}"""
+
+
 def main(argv=None):
     parser = new_parser(__doc__, repeats=3)
     parser.add_argument("--images", type=int, default=256, help="images an epoch")
@@ -155,7 +198,9 @@ def main(argv=None):
     text = f"""{machine("torchvision")}; on {where}. Images of 32 × 32 a second, median
 (least–greatest) of {arguments.repeats} epochs, loops taking turns.{COMPILED * arguments.compile}
 
-{as_table(head, rows)}"""
+{as_table(head, rows)}
+
+{fused_table(arguments.repeats)}"""
     write_section("training", "Training: images per second", text)
 
 

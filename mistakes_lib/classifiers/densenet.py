@@ -1,6 +1,6 @@
 """DenseNet-BC for 32 × 32 images (Huang et al. 2016), with the paper's tanh features."""
 
-from itertools import groupby
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -43,30 +43,37 @@ class _Bottleneck(nn.Module):
         return torch.cat([x, self.layers(x)], dim=1)  # (n, c, h, w) → (n, c + k, h, w)
 
 
+class _Transition(nn.Sequential):
+    """Compress the channels by θ and halve height and width."""
+
+    def __init__(self, channels, compressed, dropout):
+        super().__init__(
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, compressed, 1, bias=False),
+            Dropout(dropout),
+            nn.AvgPool2d(2),
+        )
+
+
 class _Body(nn.Sequential):
     """The network up to its features; dense blocks run fused where that may be (fused/)."""
 
     def forward(self, x):
-        for dense, modules in groupby(self, lambda module: isinstance(module, _Bottleneck)):
-            modules = list(modules)
-            layers = [module.layers for module in modules] if dense else []
-            if dense and fused.is_fusible(layers, x):
-                x = fused.dense_block(layers, x)
+        modules = list(self)
+        while modules:
+            block = list(takewhile(lambda module: isinstance(module, _Bottleneck), modules))
+            after = modules[len(block)] if len(block) < len(modules) else None
+            transition = after if isinstance(after, _Transition) else None
+            layers = [module.layers for module in block]
+            if block and fused.is_fusible(layers, x, transition):
+                x = fused.dense_block(layers, x, transition)
+                modules = modules[len(block) + (transition is not None) :]
             else:
-                for module in modules:
+                for module in modules[: len(block) or 1]:
                     x = module(x)
+                modules = modules[len(block) or 1 :]
         return x
-
-
-def _transition(channels, compressed, dropout):
-    """Compress the channels by θ and halve height and width."""
-    return nn.Sequential(
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels, compressed, 1, bias=False),
-        Dropout(dropout),
-        nn.AvgPool2d(2),
-    )
 
 
 @checked_arguments(
@@ -126,7 +133,7 @@ def densenet_bc(
                     f"must leave a channel, got {compression}: none of {channels} channels is left"
                 )
                 raise SettingsError([(("compression",), text)])
-            body.append(_transition(channels, compressed, dropout))
+            body.append(_Transition(channels, compressed, dropout))
             channels = compressed
     body.extend(
         [

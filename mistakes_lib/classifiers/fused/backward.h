@@ -192,14 +192,17 @@ struct BottleneckBackward {
         : out({BLOCK, b.W}), columns({b.W, BLOCK}), pairs({BLOCK, b.C}), product({BLOCK, b.C}) {}
   };
 
-  void normalised_pairs(const BF16* x, int64_t rows, BF16* to) const {
+  // The gradient's rows are asked for here: two products later they have come.
+  void normalised_pairs(const BF16* x, const BF16* G, int64_t rows, BF16* to) const {
     over_tiles(padded(rows, 32), C, [=, this](int64_t first, int64_t last, int64_t c, __mmask16) {
       __mmask16 mask = lanes(layer.channels - c);
       Norm::Part part = norm.part(c);
       for (int64_t r = first; r < last; r += 2) {
+        int64_t p = r * total + c, later = p + TILE * total;
+        prefetch(x + later), prefetch(x + later + total), prefetch(G + p), prefetch(G + p + total);
         __m512 even = _mm512_setzero_ps(), odd = even;
-        if (r < rows) even = part.relu(load(x + r * total + c, mask));
-        if (r + 1 < rows) odd = part.relu(load(x + (r + 1) * total + c, mask));
+        if (r < rows) even = part.relu(load(x + p, mask));
+        if (r + 1 < rows) odd = part.relu(load(x + p + total, mask));
         _mm512_storeu_si512(to + r * C + 2 * c, interleaved(narrowed(even), narrowed(odd)));
       }
     });
@@ -232,7 +235,7 @@ struct BottleneckBackward {
              float* weight_sums, float* sums) const {
     out_gradient(z, d, rows, s.out);
     transpose(s.out, W, rows, W, s.columns, BLOCK);
-    normalised_pairs(x, rows, s.pairs);
+    normalised_pairs(x, G, rows, s.pairs);
     gemm(W, C, padded(rows, 32), s.columns, BLOCK, s.pairs, weight_sums, true);
     gemm(rows, C, W, s.out, W, bf16s(weights), s.product, false);
     add_gradient(x, s.product, rows, G, sums);

@@ -86,8 +86,9 @@ static void growth(const Tensor& z, const Grid& g, const Layer& layer, const Nor
 }
 
 // x (n, c, h, w) bfloat16, channels last. ``parameters`` has six tensors a layer (see Layer),
-// ``running`` four: mean and variance of both normalisations, updated in place. Returns the
-// block's channels; what enters each second normalisation; moments of both.
+// ``running`` four: mean and variance of both normalisations, updated in place; two more at the end
+// are those of a normalisation of all channels. Returns the block's channels; what enters each
+// second normalisation; the moments of the latter and of the former.
 std::vector<Tensor> block_forward(const Tensor& x, at::TensorList parameters, at::TensorList running,
                                   double momentum, double eps) {
   Grid g{x.size(0), x.size(2), x.size(3)};
@@ -108,6 +109,8 @@ std::vector<Tensor> block_forward(const Tensor& x, at::TensorList parameters, at
     own.keep(running[4 * i + 2], running[4 * i + 3], g.rows(), momentum);
     growth(z[i], g, layer, norm_of(layer.gamma2, layer.beta2, inner.back()), buffer, statistics);
   }
+  if (running.size() > size_t(4 * count))
+    statistics.keep(running[4 * count], running[4 * count + 1], g.rows(), momentum);
   return {buffer, z, at::stack(inner), statistics.normalising(g.rows(), eps)};
 }
 

@@ -1,8 +1,8 @@
 // What Python calls: torch.ops.mistakes_fused.*
 #include <torch/library.h>
 
-#include "backward.h"
 #include "forward.h"
+#include "transition.h"
 
 namespace fused {
 
@@ -24,4 +24,12 @@ TORCH_LIBRARY(mistakes_fused, m) {
       "block_backward(Tensor(a!) G, Tensor(b!) constant, Tensor(c!) slope, Tensor buffer, Tensor z, "
       "Tensor inner, Tensor moments, Tensor[] parameters) -> Tensor[]",
       fused::block_backward);
+  m.def(
+      "transition_forward(Tensor channels, Tensor moments, Tensor gamma, Tensor beta, Tensor weight) "
+      "-> Tensor",
+      fused::transition_forward);
+  m.def(
+      "transition_backward(Tensor gradient, Tensor channels, Tensor moments, Tensor gamma, "
+      "Tensor beta, Tensor weight) -> Tensor[]",
+      fused::transition_backward);
 }
