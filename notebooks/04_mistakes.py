@@ -347,7 +347,7 @@ if len(often) > 1:
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 told = "No network of this book was trained more than once."
 if len(often) > 1:
-    told = f"These are {len(often)} trainings of one network. {trainings_sentence(found)}"
+    told = f"These are {len(often)} trainings of one network. {trainings_sentence(found.rename(plotting.set_name))}"
 Markdown(told)
 
 # %% [markdown]

@@ -60,7 +60,7 @@ def trainings_sentence(table):
     """How far trainings differ, and which source of spread decides, in words.
 
     Args:
-        table: what :func:`trainings_table` returns.
+        table: what :func:`trainings_table` returns; its rows may have got other names.
 
     Example:
         >>> columns = {"density sd": [0.01, 0.03], "largest": ["trainings", "test images"]}
@@ -73,7 +73,7 @@ most 0.030 (svhn). The trainings move the difference most in 1 of 2 settings, th
     counts = table["largest"].value_counts()
     return (
         "From one training to the next the density's AUROC moves by "
-        f"{table.loc['mistakes', 'density sd']:.3f} for mistakes and by at most "
+        f"{table['density sd'].iloc[0]:.3f} for mistakes and by at most "
         f"{table.loc[worst, 'density sd']:.3f} ({worst}). The trainings move the difference most "
         f"in {counts.get('trainings', 0)} of {len(table)} settings, the test images in "
         f"{counts.get('test images', 0)}."
