@@ -217,17 +217,17 @@ fooled.map("{:.1%}".format)
 # 1.25\,\varepsilon)$ of them, with $\varepsilon$ in grey levels. Does that change what is detected?
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: BIM with other steps"}
-both, rows = {"density": scorers[ours], "confidence": scorers["Calibrated"]}, {}
+both, stepwise = {"density": scorers[ours], "confidence": scorers["Calibrated"]}, {}
 for level in source.experiment.kurakin_levels:
     for name, title in (("bim", "ours"), ("kurakin", "its authors'")):
         batch = source.attack(name, level / 255)
         areas = auroc_table(score_pairs(both, clean, batch)).AUROC
-        rows[f"{level:g}/255", title] = {"accuracy": batch.accuracy} | areas.to_dict()
-steps = pd.DataFrame.from_dict(rows, orient="index")
-if rows:
-    steps.index.names = ["ε", "steps"]
-    display(steps.round(3))
-    moved = steps.density.groupby(level=0).agg(np.ptp).max()
+        stepwise[f"{level:g}/255", title] = {"accuracy": batch.accuracy} | areas.to_dict()
+stepwise = pd.DataFrame.from_dict(stepwise, orient="index")
+if len(stepwise):
+    stepwise.index.names = ["ε", "steps"]
+    display(stepwise.round(3))
+    moved = stepwise.density.groupby(level=0).agg(np.ptp).max()
     print(f"With the other steps the AUROC of density changes by at most {moved:.3f}.")
 else:
     print(f"The run of {source.title} holds no attack with its authors' steps.")
