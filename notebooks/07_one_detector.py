@@ -39,9 +39,11 @@ false_alarms = 0.05  # promised share of correct predictions that are flagged
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 
 from mistakes_lib import (
+    LogLikelihood,
+    TemperatureScaling,
     claim_badges,
     conformal_p_values,
     corruption_sentence,
@@ -49,6 +51,7 @@ from mistakes_lib import (
     joint_conformal_p_values,
     load_run,
     plotting,
+    published_runs,
     score_many,
     shares_caught,
 )
@@ -140,14 +143,17 @@ figures.show(
 # detector flags the wrong answers and lets the right ones pass.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-corrupted = corruption_table(source, scorers, false_alarms=false_alarms)
-by_strength = corrupted.groupby(level="strength").mean()
-if len(corrupted):
-    display(by_strength.map("{:.1%}".format))
-    print(corruption_sentence(corrupted, density))
-    print(corruption_sentence(corrupted, confidence))
-else:
-    print(f"The run of {source.title} holds no corrupted images.")
+holder = next((each for each in (source, *published_runs()) if len(each.corrupted)), source)
+mixture = holder.density(max(holder.experiment.mixtures))
+watchers = {density: LogLikelihood(mixture), confidence: TemperatureScaling()}
+watchers = {name: each.fit(holder.features("validation")) for name, each in watchers.items()}
+corrupted = corruption_table(holder, watchers, false_alarms=false_alarms)
+corrupted.groupby(level="strength").mean().map("{:.1%}".format)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+told = corruption_sentence(corrupted, watchers) if len(corrupted) else ""
+lacks = "" if holder is source else f"The run of {source.title} holds no corrupted images. "
+Markdown(f"{lacks}These are {len(holder.corrupted)} test images of {holder.title}. {told}")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Share of wrong predictions that density and confidence flag, for each family of corruption at strength 5"}}
 if len(corrupted):

@@ -57,12 +57,12 @@ def corruption_table(run, scorers, *, false_alarms=0.05):
     return table
 
 
-def corruption_sentence(table, name, *, strength=STRENGTHS[-1]):
-    """What one strength does to the accuracy, and how much of the harm a detector notices.
+def corruption_sentence(table, names, *, strength=STRENGTHS[-1]):
+    """What one strength does to the accuracy, and how much of the harm each detector notices.
 
     Args:
         table: what :func:`corruption_table` returns, with rows.
-        name: of a scorer in it.
+        names: of scorers in it.
         strength: 1 to 5.
 
     Example:
@@ -70,18 +70,22 @@ def corruption_sentence(table, name, *, strength=STRENGTHS[-1]):
         >>> columns = ["accuracy", "density, wrong"]
         >>> table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
         >>> table.index = pd.MultiIndex.from_tuples(list(rows))
-        >>> print(corruption_sentence(table, "density"))
+        >>> print(corruption_sentence(table, ["density"]))
         At strength 5 the accuracy falls from 90.0 % to 70.0 % on average, and to 60.0 % under \
-blur. Density flags 50 % of the wrong predictions on average, at least 25 % (blur).
+blur. Of the wrong predictions density flags 50 % on average and at least 25 % (blur).
     """
     strong = table.xs(strength, level=1)
-    noticed = strong[f"{name}, wrong"]
-    worst, blind = strong["accuracy"].idxmin(), noticed.idxmin()
+    worst, noticed = strong["accuracy"].idxmin(), []
+    for name in names:
+        shares = strong[f"{name}, wrong"]
+        blind = shares.idxmin().replace("_", " ")
+        noticed.append(
+            f"{name} flags {shares.mean():.0%} on average and at least {shares.min():.0%} ({blind})"
+        )
     return (
         f"At strength {strength} the accuracy falls from {table.loc[('none', 0), 'accuracy']:.1%} "
         f"to {strong['accuracy'].mean():.1%} on average, and to {strong['accuracy'].min():.1%} "
-        f"under {worst.replace('_', ' ')}. {name.capitalize()} flags {noticed.mean():.0%} of the "
-        f"wrong predictions on average, at least {noticed.min():.0%} ({blind.replace('_', ' ')})."
+        f"under {worst.replace('_', ' ')}. Of the wrong predictions {', '.join(noticed)}."
     ).replace("%", " %")
 
 

@@ -34,7 +34,7 @@ class ImageSet:
         images: uint8 (n, 3, h, w), pixels 0…255.
         labels: int64 (n,), or None for sets without classes.
         classes: class names, in the order of the labels.
-        name: the name under which :func:`load_dataset` knows it.
+        name: the name under which :func:`~mistakes_lib.data.named.load_dataset` knows it.
         description: what to print beside every number computed from it.
 
     Example:

@@ -51,7 +51,7 @@ class ReliabilityBins:
 
     @property
     def calibration_error(self):
-        """Mean gap between confidence and accuracy, weighted by the predictions: ECE."""
+        """ECE, the mean gap between confidence and accuracy, weighted by the predictions."""
         filled = self.counts > 0
         gaps = np.abs(self.accuracy - self.confidence)[filled]
         return float(np.average(gaps, weights=self.counts[filled]))

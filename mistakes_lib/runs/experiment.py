@@ -69,7 +69,7 @@ class Experiment:
         attacks: "fgsm", "bim" or both.
         eps_levels: L∞ radii in units of 1/255, whole or not: 25.5 is a radius of 0.1.
         kurakin_levels: radii of BIM with the steps of its authors instead of ours, in units of
-            1/255; see :func:`~mistakes_lib.attacks.kurakin_steps`.
+            1/255; see :func:`~mistakes_lib.attacks.gradient.kurakin_steps`.
         attack_images: how many test images are attacked.
         corrupted_images: how many test images are corrupted, by each family and at each strength of
             :func:`~mistakes_lib.data.corruptions.corrupt`; 0 for none.

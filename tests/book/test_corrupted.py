@@ -46,7 +46,7 @@ def test_shares_are_those_counted_by_hand():
         assert found["accuracy"] == (0.75 if strength > 3 else 0.5)
         assert found["first, right"] == pytest.approx(right)
         assert found["first, wrong"] == pytest.approx(wrong)
-    assert "from 75.0 % to 75.0 % on average" in corruption_sentence(table, "first")
+    assert "from 75.0 % to 75.0 % on average" in corruption_sentence(table, ["first"])
 
 
 def test_no_wrong_prediction_is_no_share():
