@@ -289,7 +289,7 @@ def test_page_joins_pictures_with_captions_and_folds(source, html):
     pictures = soup.select(".cell_output img")
     assert all(picture.find_parent("figure") for picture in pictures)
     for figure in soup.select(".cell_output figure:not(.explore)"):
-        caption = figure.figcaption.get_text()
+        caption = figure.figcaption.get_text().strip()
         number = re.match(r"Figure (\d+)\.(\d+)\.", caption)
         assert figure["id"] == f"figure-{number[1]}-{number[2]}"
     folds = [each.get_text(strip=True) for each in soup.select("details.hide summary")]
