@@ -50,6 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "threshold_explorer",
             "trainings_sentence",
             "trainings_table",
+            "verdict_strip",
         ],
         "classifiers": [
             "FeatureClassifier",

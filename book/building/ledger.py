@@ -11,8 +11,9 @@ from book.building.places import CHAPTERS, ROOT, BuildError
 from mistakes_lib.book.claims import count_verdicts, judge, load_claims, printed_evidence
 from mistakes_lib.book.evidence import stored_evidence, write_evidence
 from mistakes_lib.book.ledger_page import as_markdown
-from mistakes_lib.book.matrix import judge_runs, matrix_page, overall_sentences
+from mistakes_lib.book.matrix import judge_runs, matrix_page, overall_sentences, verdict_strip
 from mistakes_lib.book.nearness import conditions_of
+from mistakes_lib.book.notebooks import load_parameters
 from mistakes_lib.runs import load_run, published_runs
 
 __all__ = [
@@ -40,7 +41,8 @@ Each row is a claim of the paper, each column a published network. A verdict is 
 stated below in words and as an expression, compares the run's evidence with numbers. Beside each
 verdict stands how near the run's conditions are to the paper's. `mistakes claims` does it again;
 change a rule in `book/claims.yml` and see what changes. If a claim could not be tested, its row
-says why.
+says why. A network that was trained several times has the verdict of more than half of its
+trainings, and the number beside it says of how many; without such a majority it is undecided.
 
 """
 
@@ -109,10 +111,14 @@ def _matrix(root, claims):
     """The ledger page and the counts where each published run has evidence of its own."""
     evidence = stored_evidence(root / EVIDENCE.relative_to(ROOT))
     conditions = {run: conditions_of(load_run(run)) for run in evidence}
-    sentences = overall_sentences(claims, judge_runs(claims, evidence))
+    cells = judge_runs(claims, evidence)
+    counts = overall_sentences(claims, cells)[0]
+    main = "{data_set}/{classifier}/seed{seed}".format(**load_parameters("published")[0])
+    strip = verdict_strip(claims, cells, main)
+    front = f"{counts} On the network of the chapters, a {load_run(main).title}:\n\n{strip}"
     return {
         root / "book" / "claims.md": LEDGER_HEAD + matrix_page(claims, evidence, conditions),
-        root / FRONT_PAGE_COUNTS.relative_to(ROOT): sentences[0] + "\n",
+        root / FRONT_PAGE_COUNTS.relative_to(ROOT): front,
     }
 
 

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "judge_runs",
             "matrix_page",
             "overall_sentences",
+            "verdict_strip",
         ],
         "nearness": ["conditions_of", "papers_experiment"],
         "notebooks": ["execute_chapter", "find_chapter", "parameters_of"],

@@ -9,7 +9,7 @@ from mistakes_lib.book.claims import (
     count_verdicts,
 )
 
-__all__ = ["BADGES", "as_markdown", "rule_lines"]
+__all__ = ["BADGES", "LETTERS", "as_markdown", "rule_lines"]
 
 BADGES = {  # of the page, in sphinx-design's roles
     REPRODUCED: f"{{bdg-success}}`{REPRODUCED}`",
@@ -18,6 +18,7 @@ BADGES = {  # of the page, in sphinx-design's roles
     UNDECIDED: f"{{bdg-info}}`{UNDECIDED}`",
     UNTESTABLE: f"{{bdg-muted}}`{UNTESTABLE}`",
 }
+LETTERS = {REPRODUCED: "R", PARTLY: "P", NOT: "N", UNDECIDED: "U", UNTESTABLE: "–"}
 
 
 def as_markdown(judgements):

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mistakes_lib.book.claims import UNDECIDED, UNTESTABLE, VERDICTS, judge
-from mistakes_lib.book.ledger_page import BADGES, rule_lines
+from mistakes_lib.book.ledger_page import BADGES, LETTERS, rule_lines
 
 __all__ = [
     "CONTRIBUTIONS",
@@ -13,6 +13,7 @@ __all__ = [
     "judge_runs",
     "matrix_page",
     "overall_sentences",
+    "verdict_strip",
 ]
 
 CONTRIBUTIONS = {
@@ -145,6 +146,44 @@ def overall_sentences(claims, cells):
         elif members:
             sentences.append(f"{name}: nothing could be tested.")
     return sentences
+
+
+def verdict_strip(claims, cells, run):
+    """The verdicts on one run as a strip of small squares, each a link to its claim.
+
+    Args:
+        claims: list of claims.
+        cells: what :func:`judge_runs` returns.
+        run: name of the run.
+
+    Returns:
+        str, MyST Markdown: a line for each contribution, and what the letters mean.
+
+    Raises:
+        ValueError: no claim was judged on this run.
+
+    Example:
+        >>> from mistakes_lib.book.claims import Claim
+        >>> claim = Claim("x", "§1", "It is.", "a.b > 1", "", "", contribution="1")
+        >>> strip = verdict_strip([claim], judge_runs([claim], {"run": {"a": {"b": 2}}}), "run")
+        >>> "{bdg-ref-success}`R <claim-x>`" in strip
+        True
+    """
+    lines, met = [], []
+    for number, title in CONTRIBUTIONS.items():
+        squares = []
+        for claim in claims:
+            if claim.contribution == number and (claim.id, run) in cells:
+                verdict = cells[claim.id, run].verdict
+                role = BADGES[verdict].split("`")[0].replace("bdg-", "bdg-ref-")
+                squares.append(f"{role}`{LETTERS[verdict]} <claim-{claim.id}>`")
+                met.append(verdict)
+        if squares:
+            lines += [f"{title}: {' '.join(squares)}", ""]
+    if not met:
+        raise ValueError(f"no claim was judged on {run}: write its evidence")
+    legend = ", ".join(f"{LETTERS[verdict]} {verdict}" for verdict in VERDICTS if verdict in met)
+    return "\n".join([*lines, f"*{legend}; each square leads to its claim.*"]) + "\n"
 
 
 def matrix_page(claims, evidence, conditions):

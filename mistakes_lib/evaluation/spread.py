@@ -24,7 +24,7 @@ class Spread:
         mean: AUROC (or difference of two), mean over trainings and fits.
         values: of each training and fit, float64 (T, F).
         error: standard error of the mean over all that was drawn.
-        interval: (low, high) of the mean.
+        interval: (low, high) of the mean, cut where no AUROC (or difference) can be.
         verdict: on a difference, by :func:`~mistakes_lib.evaluation.paired.verdict_word`; None for
             one AUROC.
         sources: DataFrame indexed by "trainings", "fits", "test images" with the columns "drawn"
@@ -150,7 +150,8 @@ def spread_of_auroc(
         freedom = (k - 1) * (error**2 / (level.var(ddof=1) / k)) ** 2
     half = student.isf((1 - confidence) / 2, max(freedom, 1)) * error
     mean = float(values.mean())
-    low, high = float(mean - half), float(mean + half)
+    least = 0.0 if theirs is None else -1.0  # no AUROC, and no difference of two, lies beyond
+    low, high = max(least, float(mean - half)), min(1.0, float(mean + half))
     word = None if theirs is None else verdict_word(low, high, margin=margin)
     return Spread(mean, values, float(error), (low, high), word, sources)
 

@@ -14,6 +14,7 @@ from mistakes_lib.book.matrix import (
     judge_runs,
     matrix_page,
     overall_sentences,
+    verdict_strip,
 )
 from mistakes_lib.book.nearness import CONDITIONS, conditions_of, papers_experiment
 from mistakes_lib.data.originals import ORIGINALS
@@ -114,6 +115,19 @@ def test_a_network_trained_often_has_one_column_and_counts_once():
     assert "`reproduced` 2 of 3 |" in row and row.endswith("`not reproduced` |")
     assert "of 2 verdicts on 2 networks, 1 reproduced, 1 not reproduced." in page
     assert "| cifar100 a seed2 |" in page[page.index("(claim-one)=") :]
+
+
+def test_the_strip_has_a_square_a_claim_with_the_verdict_on_one_run():
+    claims = [FIRST, SECOND, THIRD]
+    cells = judge_runs(claims, EVIDENCE)
+    strip = verdict_strip(claims, cells, "cifar100/b/seed0").splitlines()
+    squares = [line.partition(": ")[2] for line in strip if "bdg-ref" in line]
+    assert squares == [f"{{bdg-ref-info}}`U <claim-{name}>`" for name in ("one", "two", "three")]
+    assert strip[-1] == "*U undecided; each square leads to its claim.*"
+    dense = verdict_strip(claims, cells, "cifar100/a/seed0")
+    assert dense.count("{bdg-ref-success}`R <claim-") == 2, "the third is not about a DenseNet"
+    with pytest.raises(ValueError, match="no claim was judged on cifar10/x/seed0"):
+        verdict_strip(claims, cells, "cifar10/x/seed0")
 
 
 def test_no_run_is_no_matrix():

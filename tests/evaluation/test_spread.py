@@ -81,6 +81,16 @@ def test_the_sources_are_those_of_the_simulation():
     assert sources["drawn"].tolist() == [40, 10, 2500]
 
 
+def test_an_interval_ends_where_no_auroc_can_be():
+    """Two trainings that disagree say next to nothing, but not that an AUROC is above 1."""
+    suspect, rng = np.arange(40) < 20, np.random.default_rng(0)
+    noise = rng.normal(size=(2, 1, 40))
+    opposite = noise + np.array([3.0, -3.0])[:, None, None] * suspect
+    assert spread_of_auroc(opposite, suspect, resamples=50).interval == (0.0, 1.0)
+    both = spread_of_auroc(opposite, suspect, theirs=noise, resamples=50)
+    assert both.interval == (-1.0, 1.0) and both.verdict == "undecided"
+
+
 def test_a_difference_has_a_verdict_and_forgets_what_both_share():
     rng = np.random.default_rng(2)
     scores, suspect = drawn(rng, 1, 5, 1000, 800, shift=1.0, fit=0.05)
