@@ -45,7 +45,7 @@ def test_photo_patches_tile_two_photographs():
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_out_of_distribution_sets_have_nothing_to_train_on(tmp_path, split):
-    write_tiny_imagenet(tmp_path, num_classes=2, each=1)
+    write_tiny_imagenet(tmp_path, num_classes=2)
     for name in ("gaussian_noise", "photo_patches", "tiny_imagenet"):
         with pytest.raises(ValueError, match=f"{name} is an out-of-distribution set.*'test' only"):
             load_dataset(name, split, root=tmp_path, download=False)
