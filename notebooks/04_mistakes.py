@@ -328,7 +328,8 @@ Markdown(
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 often = max((each.trainings() for each in published_runs()), key=len)
 if len(often) > 1:
-    found = trainings_table(often, n_components, resamples=200)
+    held = often[0].experiment.mixtures
+    found = trainings_table(often, min(held), n_components_large=max(held), resamples=200)
     shown = pd.DataFrame(
         {
             name: [
