@@ -292,7 +292,7 @@ def test_page_joins_pictures_with_captions_and_folds(source, html):
         caption = figure.figcaption.get_text().strip()
         number = re.match(r"Figure (\d+)\.(\d+)\.", caption)
         assert figure["id"] == f"figure-{number[1]}-{number[2]}"
-    folds = [each.get_text(strip=True) for each in soup.select("details.hide summary")]
+    folds = [each.get_text(strip=True) for each in soup.select("details.hide summary .collapsed")]
     assert folds.count("Parameters and imports") == 1
     assert not any(name.startswith("Show code cell") for name in folds)
 
