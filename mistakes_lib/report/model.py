@@ -83,10 +83,11 @@ def report_on_model(
         >>> report.facts["source"]["model"], "<html" in page
         ('mistakes_lib.classifiers:densenet_bc', True)
     """
+    names = class_names(images)
     image_size = common_size(list_unlabelled(images).paths)
     network = load_network(
         model,
-        class_names(images),
+        names,
         weights=weights,
         classes=classes,
         size=size,

@@ -139,6 +139,7 @@ def test_a_file_of_an_older_experiment_is_not_the_runs(root):
     """A mixture of the old classifier's features must not judge the new one's."""
     recipe = replace(EXPERIMENT.recipe, lr=0.1)
     less = {"mixtures": (3,), "adaptive": None, "eps_levels": (16,), "ood": {}}
+    less |= {"kurakin_levels": ()}
     run = make(root, replace(EXPERIMENT, recipe=recipe, **less))
     fresh = DiagonalGMM(2, random_state=0, device="cpu").fit(run.features("train").features)
     test = run.features("test").features

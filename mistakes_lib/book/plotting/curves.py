@@ -4,7 +4,6 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mistakes_lib.book.plotting.style import CHANCE, method_looks
-from mistakes_lib.evaluation.detection import detection_report
 
 __all__ = ["precision_recall_curves", "risk_coverage_curves", "roc_curves"]
 
@@ -91,6 +90,8 @@ def _draw(ax, curves, areas, *, lower_is_better=False, digits=3):
 
 
 def _report(trusted, suspect):
+    from mistakes_lib.evaluation.detection import detection_report  # loads PyTorch
+
     return detection_report(trusted, suspect, resamples=1, random_state=0)
 
 
