@@ -12,6 +12,7 @@ __all__ = ["summary", "try_other_inputs"]
 TRIED = 300  # training images on which other sizes and normalisations are tried
 CLEARLY = 0.05  # gain in accuracy from which on another one is proposed
 DOUBTFUL = 0.98  # training accuracy below which others are tried
+PIXELS = 64 * 64**2  # in a batch: a network without strides keeps all of them in every layer
 SHOWN = 12  # class names
 NORMALISATIONS = {  # channels → what networks are trained with, mean and deviation
     3: (
@@ -87,7 +88,8 @@ def try_other_inputs(network, found, image_size, *, device="auto", seed=0):
     some = files.take(rows, files.origin)
 
     def accuracy_of(preprocessing, mean, std):
-        loader = DataLoader(some.prepared(preprocessing), batch_size=64)
+        edge = preprocessing.crop or preprocessing.resize or max(image_size or (224,))
+        loader = DataLoader(some.prepared(preprocessing), max(1, min(64, PIXELS // edge**2)))
         other = _standardising(network.classifier, mean, std)
         try:
             return extract_features(other, loader, device=device).accuracy
