@@ -23,7 +23,8 @@ BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-brows
 # folds away are printed.
 NOT_PRINTED = (
     "a.headerlink, .viewcode-link, script, .toctree-wrapper, .sd-stretched-link, "
-    "details.hide:not(.below-input), details.below-input > summary"
+    "details.hide:not(.below-input, .above-output), details.below-input > summary, "
+    "details.above-output > summary > .expanded"
 )
 STYLES = ("pygments.css", "sphinx-design.min.css", "print.css")
 CONTENTS_DEPTH = "h1, h2"
@@ -86,8 +87,10 @@ def printable(html, page, pages):
     article = soup.select_one("article.bd-article")
     for element in article.select(NOT_PRINTED):
         element.decompose()
-    for folded in article.select("details.below-input"):
+    for folded in article.select("details.below-input, details.above-output"):
         folded.name = "div"
+    for title in article.select("div.above-output > summary"):
+        title.name = "div"  # such as "Answers"
     for element in article.select("[id]"):
         element["id"] = f"{slug(page)}--{element['id']}"
     for picture in article.select("img[src]"):

@@ -103,7 +103,7 @@ def report(network, *options):
 @pytest.mark.parametrize(("network", "known"), [("resnet20", 0.9173), ("resnet56", 0.9339)])
 def test_a_strangers_checkpoint_has_its_known_accuracy(link, network, known):
     """Their authors' on all test images; on 1,000 within three standard errors."""
-    kept = torch.load(WEIGHTS[network], weights_only=True)
+    kept = torch.load(WEIGHTS[network], weights_only=True, map_location="cpu")
     assert set(kept) == {"state_dict", "best_prec1"}, "wrapped, beside another value"
     assert all(key.startswith("module.") for key in kept["state_dict"])
     assert not any(key.endswith("num_batches_tracked") for key in kept["state_dict"])
