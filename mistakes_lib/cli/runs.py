@@ -99,7 +99,7 @@ def run(
 
 def publish(
     name: Annotated[
-        str, typer.Argument(help="A run's folder or name, such as cifar10/densenet_bc_40_12/seed0.")
+        str, typer.Argument(help="A run's folder or name, such as cifar100/densenet_bc_100_12/seed0.")
     ],
     to: Annotated[Path | None, typer.Option(help="Folder of runs. [default: book/runs]")] = None,
     training_features: Annotated[
@@ -111,6 +111,9 @@ def publish(
     pixel_cnn: Annotated[
         bool, typer.Option(help="Copy the PixelCNN; what it says of the images comes anyway.")
     ] = True,
+    classifier: Annotated[
+        bool, typer.Option(help="Copy the network; without, its last layer comes alone.")
+    ] = True,
     debug: Debug = False,
 ):
     """Copy a finished run to where others read it, every file checked."""
@@ -118,6 +121,7 @@ def publish(
 
     with clear_errors(debug):
         parts = {"training_features": training_features, "logits": logits, "pixel_cnn": pixel_cnn}
+        parts["classifier"] = classifier
         copy = publish_run(load_run(name), to, **parts)
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     typer.echo(f"{copy.title}: {size / 1e6:.1f} MB in {copy.path}")
@@ -125,7 +129,7 @@ def publish(
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="A run's folder or name, such as cifar10/densenet_bc_40_12/seed0.")
+        str, typer.Argument(help="A run's folder or name, such as cifar100/densenet_bc_100_12/seed0.")
     ],
 ):
     """Say what a run is: network, data, recipe, accuracy, where it was made."""

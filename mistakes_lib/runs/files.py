@@ -13,6 +13,8 @@ from mistakes_lib.support.storage import load_arrays, save_arrays
 from mistakes_lib.training.ensembles import choose_labelled
 
 __all__ = [
+    "CLASSIFIER",
+    "HEAD",
     "PIXEL_CNN",
     "TRAINING_FEATURES",
     "adaptive_file",
@@ -26,13 +28,17 @@ __all__ = [
     "pixels_file",
     "read_batch",
     "read_classifier",
+    "read_head",
     "read_json",
     "read_own_labels",
     "scorer_file",
     "write_classifier",
+    "write_head",
     "write_without_logits",
 ]
 
+CLASSIFIER = "classifier.safetensors"
+HEAD = "head.safetensors"
 TRAINING_FEATURES = "features/train.safetensors"
 PIXEL_CNN = "density/pixel_cnn.safetensors"
 WITHOUT_LOGITS = "FeatureSet without logits"
@@ -56,6 +62,21 @@ def read_classifier(path):
     classifier = build_classifier(metadata["architecture"])
     classifier.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return classifier.eval()
+
+
+def write_head(path, head):
+    """Keep a classifier's last layer, where the classifier itself is too large to go along."""
+    arrays = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
+    save_arrays(path, arrays, {"kind": "head"})
+
+
+def read_head(path):
+    """The ``nn.Linear(d, c)`` of such a file."""
+    arrays, _ = load_arrays(path, ["head"])
+    classes, features = arrays["weight"].shape
+    head = torch.nn.Linear(features, classes)
+    head.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return head.eval()
 
 
 def holds_features(name):

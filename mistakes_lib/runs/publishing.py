@@ -6,10 +6,13 @@ import tempfile
 from pathlib import Path
 
 from mistakes_lib.runs.files import (
+    CLASSIFIER,
+    HEAD,
     PIXEL_CNN,
     TRAINING_FEATURES,
     holds_features,
     read_batch,
+    write_head,
     write_without_logits,
 )
 from mistakes_lib.runs.reading import Run
@@ -19,7 +22,9 @@ from mistakes_lib.support.storage import sha256_of
 __all__ = ["publish_run"]
 
 
-def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cnn=True):
+def publish_run(
+    run, root=None, *, training_features=True, logits=True, pixel_cnn=True, classifier=True
+):
     """Copy a finished run, every file checked, without what only its making needs.
 
     Args:
@@ -32,6 +37,8 @@ def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cn
             the accuracies in ``run.json`` are counted anew.
         pixel_cnn: copy the PixelCNN's network, if there is one, as well. Without it no other image
             can be scored; what it says of the run's own stays.
+        classifier: copy the trained network as well. Without it no other image can be classified;
+            its last layer stays, in a small file of its own.
 
     Returns:
         Run: the copy.
@@ -42,7 +49,7 @@ def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cn
 
     Example:
         >>> from mistakes_lib.runs import load_run
-        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> run = load_run("cifar100/densenet_bc_100_12/seed0")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     copy = publish_run(run, folder, training_features=False)
         ...     copy.name == run.name, copy.has_training_features
@@ -52,7 +59,7 @@ def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cn
     if destination.exists():
         raise FileExistsError(f"{destination} is there already: remove it first")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    wanted = {TRAINING_FEATURES: training_features, PIXEL_CNN: pixel_cnn}
+    wanted = {TRAINING_FEATURES: training_features, PIXEL_CNN: pixel_cnn, CLASSIFIER: classifier}
     files = {
         name: checksum for name, checksum in run.info["files"].items() if wanted.get(name, True)
     }
@@ -65,6 +72,9 @@ def publish_run(run, root=None, *, training_features=True, logits=True, pixel_cn
             else:
                 write_without_logits(run.file(name), copy / name)
                 files[name] = sha256_of(copy / name)
+        if not classifier:
+            write_head(copy / HEAD, run.head)
+            files[HEAD] = sha256_of(copy / HEAD)
         info = run.info | {"files": files}
         _write(copy, info)
         if not logits:
@@ -79,10 +89,9 @@ def _write(folder, info):
 
 def _accuracies(run):
     """What ``run.json`` says of accuracies, of the features and logits that the run holds."""
-    head = run.classifier().head
     found = {"features": dict(run.info["accuracy"]), "attacks": dict(run.info["attack_accuracy"])}
     for name in map(Path, run.info["files"]):
         if name.parent.name in found:
-            batch = read_batch(run.file(str(name)), lambda: head)
+            batch = read_batch(run.file(str(name)), lambda: run.head)
             found[name.parent.name][name.stem] = batch.accuracy
     return {"accuracy": found["features"], "attack_accuracy": found["attacks"]}

@@ -11,6 +11,8 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
 from mistakes_lib.runs.experiment import Experiment
 from mistakes_lib.runs.files import (
+    CLASSIFIER,
+    HEAD,
     TRAINING_FEATURES,
     adaptive_file,
     attack_file,
@@ -21,6 +23,7 @@ from mistakes_lib.runs.files import (
     pixels_file,
     read_batch,
     read_classifier,
+    read_head,
     read_json,
     read_own_labels,
     scorer_file,
@@ -84,8 +87,8 @@ class Run:
 
     @property
     def classes(self):
-        """Class names, in the order of the labels."""
-        return tuple(self.info["data"]["classes"])
+        """Class names, in the order of the labels; an underscore of the data set's is a space."""
+        return tuple(name.replace("_", " ") for name in self.info["data"]["classes"])
 
     def file(self, name):
         """The path of one of the run's files, after its checksum was compared.
@@ -104,14 +107,21 @@ class Run:
         return self.path / name
 
     def classifier(self):
-        """The trained network, a FeatureClassifier in eval mode on the CPU."""
-        return read_classifier(self.file("classifier.safetensors"))
+        """The trained network, a FeatureClassifier in eval mode on the CPU.
+
+        Raises:
+            FileNotFoundError: the run was published without it; its last layer is :attr:`head`.
+        """
+        return read_classifier(self.file(CLASSIFIER))
 
     def _batch(self, name):
-        return read_batch(self.file(name), lambda: self._head)
+        return read_batch(self.file(name), lambda: self.head)
 
     @cached_property
-    def _head(self):
+    def head(self):
+        """The network's last layer, ``nn.Linear(d, c)``; a run without its network has it, too."""
+        if HEAD in self.info["files"]:
+            return read_head(self.file(HEAD))
         return self.classifier().head
 
     def features(self, split):

@@ -61,9 +61,6 @@ class SmallRun:
     def image_log_likelihood(self, name):
         return self.pixels[name]
 
-    def classifier(self):
-        return SimpleNamespace(head=self.head)
-
     @cached_property
     def mixtures(self):
         train = self.features("train").features

@@ -40,7 +40,7 @@ def test_it_may_go_without_the_pixel_cnn_whose_word_stays(run, tmp_path):
 
 def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_path):
     copy = publish_run(run, tmp_path, logits=False)
-    head, own = copy.classifier().head, run.features("test")
+    head, own = copy.head, run.features("test")
     for batch, whole in (
         (copy.features("test"), own),
         (copy.attack("fgsm", 8 / 255), run.attack("fgsm", 8 / 255)),
@@ -59,6 +59,21 @@ def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_pa
     assert small < large - 4 * own.logits.size + 1000
     with pytest.raises(ValueError, match="holds a FeatureSet without logits, not a FeatureSet"):
         FeatureSet.load(copy.file("features/test.safetensors"))
+
+
+def test_it_may_go_without_the_network_whose_last_layer_stays(run, tmp_path):
+    copy = publish_run(run, tmp_path, classifier=False, logits=False)
+    left = STAGES - {"classifier.safetensors"}
+    assert contents(tmp_path).keys() == left | {"run.json", "head.safetensors"}
+    with pytest.raises(FileNotFoundError, match=r"has no classifier\.safetensors"):
+        copy.classifier()
+    own, head = run.classifier().head, copy.head
+    for ours, theirs in ((head.weight, own.weight), (head.bias, own.bias)):
+        np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
+    whole = run.features("test")
+    np.testing.assert_allclose(copy.features("test").logits, whole.logits, rtol=0, atol=0.02)
+    again = publish_run(copy, tmp_path / "again", classifier=False)
+    assert again.info["files"] == copy.info["files"]
 
 
 def test_a_damaged_run_is_not_published(root, tmp_path):
