@@ -32,8 +32,8 @@
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
-data_set = "cifar10"  # in-distribution images
-classifier = "densenet_bc_40_12"  # network that was trained on them
+data_set = "cifar100"  # in-distribution images
+classifier = "densenet_bc_100_12"  # network that was trained on them
 seed = 0  # of training and of every fit
 n_components = 100  # Gaussians in the mixture of the features
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
@@ -532,7 +532,7 @@ print(f"k = {k}: the threshold is {answer}; one in twenty takes {int(1 / 0.05) -
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC for mistakes of a mixture on each subspace of the features, and of the feature norm alone, with intervals"}}
 train = source.features("train") if source.has_training_features else validation
 rows = np.random.default_rng(seed).permutation(len(train))[:10_000]
-weight = source.classifier().head.weight.detach().numpy()
+weight = source.head.weight.detach().numpy()
 features = {"mistakes": (test[test.correct].features, test[~test.correct].features)}
 options = {"n_components": n_components, "random_state": seed}
 where = information_by_subspace(train[rows].features, weight, features, **options)

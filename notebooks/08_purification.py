@@ -31,8 +31,8 @@
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
-data_set = "cifar10"  # in-distribution images
-classifier = "densenet_bc_40_12"  # network that was trained on them
+data_set = "cifar100"  # in-distribution images
+classifier = "densenet_bc_100_12"  # network that was trained on them
 seed = 0  # of training and of every fit
 n_components = 100  # Gaussians in the smaller mixture
 n_components_large = 1000  # Gaussians in the larger mixture
@@ -65,7 +65,7 @@ from mistakes_lib import (
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 validation, test = source.features("validation")[:tuning_images], source.features("test")
 mixtures = {f"GMM-{k}": source.density(k, seed=seed) for k in (n_components, n_components_large)}
-head = source.classifier().head
+head = source.head
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
 figures = plotting.Figures(8)
@@ -316,7 +316,7 @@ Markdown(
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: every classifier"}
 sides = {}
 for each in source.siblings(n_components):
-    own_head, inputs = each.classifier().head, each.features("test")
+    own_head, inputs = each.head, each.features("test")
     mixture, tuning = each.density(n_components, seed=seed), each.features("validation")
     tuning = {"validation": tuning[:tuning_images]}
     tried = purification_path(tuning, mixture, own_head, strengths=strengths, steps=monotone_steps)

@@ -30,8 +30,8 @@
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
-data_set = "cifar10"  # in-distribution images
-classifier = "densenet_bc_40_12"  # network that was trained on them
+data_set = "cifar100"  # in-distribution images
+classifier = "densenet_bc_100_12"  # network that was trained on them
 seed = 0  # of training and of every fit
 n_components = 100  # Gaussians in the mixture for mistakes
 n_components_large = 1000  # Gaussians in the mixture for attacks and strange images

@@ -19,8 +19,8 @@
 
 # %% tags=["parameters"]
 run = None  # folder or name of a run; None: the one named by the next two
-data_set = "cifar10"  # in-distribution images
-classifier = "densenet_bc_40_12"  # network that was trained on them
+data_set = "cifar100"  # in-distribution images
+classifier = "densenet_bc_100_12"  # network that was trained on them
 n_components = 100  # Gaussians in the mixture of the features
 seed = 0  # of the fit; the classifier stays the one with seed 0
 
