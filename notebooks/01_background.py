@@ -120,8 +120,8 @@ print(f"{source.title}: {parameters:,} parameters, {network.num_features} featur
 
 # %% [markdown]
 # The published {term}`run` keeps the features $F$, the logits $WF + b$ and the labels of every split.
-# So the book can be computed again without images and without training. The images were those of
-# CIFAR-10 ({cite}`krizhevsky2009learning`) unless the parameters say otherwise.
+# So the book can be computed again without images and without training. The images are those of
+# CIFAR-100 ({cite}`krizhevsky2009learning`), as in the paper, unless the parameters say otherwise.
 
 # %%
 for split in ("train", "validation", "test"):
@@ -132,7 +132,7 @@ for split in ("train", "validation", "test"):
 # ## Look for yourself
 #
 # The run keeps some test images, and the network itself. The first row shows images that the network
-# classifies correctly. The second row shows the same images after an attack with the fast gradient
+# classifies correctly, one image a class of at most seven classes. The second row shows the same images after an attack with the fast gradient
 # sign method ({cite}`goodfellow2014explaining`): no pixel moves by more than 2 of 256 grey levels. (The
 # paper's Fig. 1 has $\varepsilon = 0.1$, which is 25 grey levels and can be seen.) The third row shows
 # images that the network gets wrong. Above each image stand its class, what the network takes it for,

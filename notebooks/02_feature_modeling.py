@@ -167,7 +167,7 @@ assert np.allclose(logsumexp(joint, axis=1), mixture.score_samples(test.features
 # ## EM in a plane
 #
 # In hundreds of dimensions we cannot watch {prf:ref}`alg-em` work. In two we can. We take test
-# features of three classes, project them on the two directions in which they vary most, and start with
+# features of the first three classes, project them on the two directions in which they vary most, and start with
 # a Gaussian at each of three features.
 
 # %%

@@ -667,7 +667,8 @@ figures.show(
 #
 # The paper's Fig. 2 has a row and its Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide
 # ResNet, and a Wide ResNet that saw 100 labels of each class. Here are all published ones with these
-# images. A dash stands for the one method that needs the training features, where a run was published
+# images. If there is one that was trained on such labels alone, without the other images, the paper
+# has no counterpart of it. A dash stands for the one method that needs the training features, where a run was published
 # without them.
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: every classifier"}
@@ -734,7 +735,7 @@ Markdown(
 
 # %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: the numbers for the ledger"}
 rows = {"mistakes": table[["AUROC", "low", "high"]]}
-rows |= {kinds[title].family: each for title, each in side_tables.items()}
+rows |= {kinds[title].experiment.classifier: each for title, each in side_tables.items()}
 named = {topic: each.rename(index={f"GMM-{n_components}": "ours"}) for topic, each in rows.items()}
 evidence = {topic: each.to_dict(orient="index") for topic, each in named.items()}
 others = [name for name in pairs if name not in usual]

@@ -148,7 +148,7 @@ Markdown(
 # ```
 #
 # The gradient passes through the network's own standardisation, so $\varepsilon$ is in pixels: 8/255
-# means at most 8 of 256 grey levels. One step in five lines; FGSM is one such step, BIM ten smaller
+# means at most 8 of 256 grey levels, and the 0.1 of the paper's Fig. 1 is 25.5/255. One step in five lines; FGSM is one such step, BIM ten smaller
 # ones. They equal the library's up to the rounding of gradients that are nearly 0.
 
 # %%
@@ -255,12 +255,14 @@ figures.show(
 )
 
 # %% [markdown]
-# The ROC curves of density alone, one for each radius (the paper's Fig. 4, bottom):
+# The ROC curves of density alone (the paper's Fig. 4, bottom), at the four smallest radii and at the
+# largest:
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of the feature likelihood for FGSM and BIM at each radius"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of the feature likelihood for FGSM and BIM, one curve a radius"}}
 figure, axes = plotting.new_figure(columns=2, width=5.2, height=4.4)
 for ax, name in zip(axes, ("fgsm", "bim"), strict=True):
-    curves = {f"ε = {level}/255": pairs[name, level][ours] for level in source.eps_levels}
+    shown = dict.fromkeys([*source.eps_levels[:4], source.eps_levels[-1]])
+    curves = {f"ε = {level}/255": pairs[name, level][ours] for level in shown}
     plotting.roc_curves(ax, curves).set_title(name.upper())
 figures.show(
     figure,

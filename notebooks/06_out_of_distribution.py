@@ -127,10 +127,10 @@ Markdown(
 # %% [markdown]
 # ## The sets
 #
-# Every set is shown to the same network, at the size of its own images. Noise and Fashion-MNIST have no
-# right answer. Tiny ImageNet has some: a tabby is a cat. The paper has Gaussian noise, Tiny ImageNet
-# ({cite}`russakovsky2015imagenet`), Fashion-MNIST ({cite}`xiao2017fashion`) and SVHN
-# ({cite}`netzer2011reading`).
+# Every set is shown to the same network, at the size of its own images. Noise, digits (SVHN) and clothes
+# (Fashion-MNIST) have no right answer. Some images of Tiny ImageNet have one: a brown bear is a bear. The
+# paper has Gaussian noise, Tiny ImageNet ({cite}`russakovsky2015imagenet`), Fashion-MNIST
+# ({cite}`xiao2017fashion`) and SVHN ({cite}`netzer2011reading`).
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
 sizes = {name: len(source.ood(name)) for name in source.ood_sets}
@@ -140,9 +140,11 @@ listed.rename(index=plotting.set_name).rename_axis("set")
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: classes that the network knows"}
 try:
     shared = pd.DataFrame(known_classes(source.experiment.data_set).values())
-    kinds = shared.groupby(1)[0].agg(", ".join)
-    text = f"Of Tiny ImageNet's 200 classes the network knows {len(shared)} by another name: "
-    text += "; ".join(f"{names} ({own})" for own, names in kinds.items()) + ". "
+    kinds = shared.groupby(1)[0].agg(", ".join).rename(lambda own: own.replace("_", " "))
+    text = (
+        f"Of Tiny ImageNet's 200 classes the network knows {len(shared)} by another name, such as "
+    )
+    text += "; ".join(f"{names} ({own})" for own, names in kinds.iloc[:6].items()) + ". "
     text += "On their images a confident prediction can be right."
 except ValueError:
     text = f"Nobody has listed which classes of {source.title} are among the strange ones."
@@ -335,7 +337,7 @@ if source.has_training_features:
     covariance = (F - means[y]).T @ (F - means[y]) / len(F)  # (D, D)
     precision = np.linalg.pinv(covariance, scorers["Mahalanobis"].rcond, hermitian=True)
     gaps = test.features[:200, None] - means  # (n, c, D)
-    by_hand = -np.einsum("ncd,de,nce->nc", gaps, precision, gaps).min(axis=1)
+    by_hand = -((gaps @ precision) * gaps).sum(axis=2).min(axis=1)
     library = scorers["Mahalanobis"].score_samples(test[:200])
     assert np.allclose(by_hand, library, rtol=1e-3)
 

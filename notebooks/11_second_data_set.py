@@ -17,8 +17,8 @@
 # *Does the story hold on other images?*
 #
 # The paper reports on CIFAR-100 and again, in its Appendix A, on CIFAR-10 (its Fig. 6 and 7, its Table 2).
-# The other chapters of this book report on CIFAR-10. This chapter repeats them on CIFAR-100, the paper's
-# main data set, which has a hundred classes.
+# So does this book. The other chapters report on CIFAR-100, and this chapter repeats some of their cells
+# on CIFAR-10, whose images are of the same kind but show ten classes instead of a hundred.
 #
 # Nothing below is new: these are cells of chapters 4 to 6 and 8, run with other parameters. Those chapters
 # say what each cell does and why.
@@ -32,10 +32,10 @@
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
-data_set = "cifar100"  # in-distribution images
-classifier = "wrn_16_2"  # network that was trained on them
+data_set = "cifar10"  # in-distribution images
+classifier = "densenet_bc_100_12"  # network that was trained on them
 seed = 0  # of training and of every fit
-first = "cifar10/wrn_16_2/seed0"  # folder or name of a run on the first data set
+first = "cifar100/densenet_bc_100_12/seed0"  # folder or name of a run on the first data set
 n_components = 100  # Gaussians in the mixture for mistakes and purification
 n_components_large = 1000  # Gaussians in the mixture for attacks and strange images
 eps = 8 / 255  # attack radius (L∞) in pixel units of [0, 1]
@@ -173,7 +173,8 @@ print(f"{most}: the lead of density changes by {change:+.2f} from {lead.columns[
 print(f"to {lead.columns[1]}, because each network has features of its own")
 
 # %% [markdown]
-# The change is not the data's alone, because the second network differs in its training as well.
+# The change cannot be put down to the images alone, because each network was trained on its own images
+# and a second training on the same images would differ, too.
 #
 # ```{solution-end}
 # ```

@@ -31,7 +31,7 @@ def claim_badges(run, *wanted, claims=None, evidence=None):
     """The paper's claims that a chapter judges, each with its verdict on a run, as Markdown.
 
     Args:
-        run: name of the run, such as "cifar10/densenet_bc_40_12/seed0".
+        run: name of the run, such as "cifar100/densenet_bc_100_12/seed0".
         *wanted: labels of the chapter's evidence, such as "evidence-mistakes", or ids of claims.
         claims: list of :class:`~mistakes_lib.book.claims.Claim`; None: those of the ledger.
         evidence: dict of run → topic → values; None: what the book stores.

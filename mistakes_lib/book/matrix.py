@@ -270,5 +270,5 @@ def _network(run):
 
 
 def _short(run):
-    """A run's or a network's name without slashes: "cifar10/wrn_16_2" → "cifar10 wrn-16-2"."""
+    """A run's or a network's name without slashes: "cifar100/wrn_16_2" → "cifar100 wrn-16-2"."""
     return run.replace("/", " ").replace("_", "-")

@@ -6,7 +6,7 @@ from mistakes_lib.runs.experiment import load_experiments
 __all__ = ["CONDITIONS", "conditions_of", "papers_experiment"]
 
 PAPERS_DATA = ("cifar100", "cifar10")
-PRINTED_RADII = "FGSM-0.1 in Fig. 1, else 1, 2, 4 and 8/255"
+PRINTED_RADII = "the paper prints one, FGSM-0.1 in Fig. 1"
 KINDS = {"densenet_bc": "densenet_bc", "wide_resnet": "wrn", "semi_supervised": "te_wrn"}
 
 
@@ -44,9 +44,9 @@ def conditions_of(run, wanted=None):
 
     Example:
         >>> from mistakes_lib import load_run
-        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
-        >>> conditions_of(run, ["network", "images"])["network"]
-        'smaller network (depth 40 for 100)'
+        >>> run = load_run("cifar100/densenet_bc_100_12/seed0")
+        >>> conditions_of(run, ["network", "images"])
+        {'network': 'same', 'images': 'same'}
     """
     wanted = list(CONDITIONS) if wanted is None else list(wanted)
     for name in wanted:

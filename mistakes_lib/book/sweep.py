@@ -4,7 +4,7 @@ A grid is a YAML file::
 
     chapter: 04_mistakes            # one of the book's, or the path of any notebook
     parameters:
-      data_set: cifar10             # the same in every cell
+      data_set: cifar100            # the same in every cell
       n_components: [10, 100, 1000] # every combination of the lists is a cell
       seed: [0, 1, 2, 3, 4]
 
@@ -156,7 +156,7 @@ def load_grid(path):
         ...     _ = path.write_text('''
         ... chapter: 04_mistakes
         ... parameters:
-        ...   data_set: cifar10
+        ...   data_set: cifar100
         ...   n_components: [10, 100, 1000]
         ...   seed: [0, 1]
         ... ''')

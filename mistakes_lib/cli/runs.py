@@ -99,7 +99,7 @@ def run(
 
 def publish(
     name: Annotated[
-        str, typer.Argument(help="A run's folder or name, such as cifar100/densenet_bc_100_12/seed0.")
+        str, typer.Argument(help="A run's folder or name, such as cifar100/wrn_16_2/seed0.")
     ],
     to: Annotated[Path | None, typer.Option(help="Folder of runs. [default: book/runs]")] = None,
     training_features: Annotated[
@@ -129,7 +129,7 @@ def publish(
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="A run's folder or name, such as cifar100/densenet_bc_100_12/seed0.")
+        str, typer.Argument(help="A run's folder or name, such as cifar100/wrn_16_2/seed0.")
     ],
 ):
     """Say what a run is: network, data, recipe, accuracy, where it was made."""

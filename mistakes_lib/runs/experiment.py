@@ -53,7 +53,7 @@ class Experiment:
 
     Args:
         data_set: name for :func:`~mistakes_lib.data.named.load_dataset`.
-        classifier: name of the run's folder, such as "densenet_bc_40_12".
+        classifier: name of the run's folder, such as "densenet_bc_100_12".
         architecture: arguments of :func:`~mistakes_lib.classifiers.build_classifier` without
             ``num_classes``, ``mean`` and ``std``, which come from the data.
         recipe: :class:`~mistakes_lib.training.recipe.Recipe`.

@@ -12,7 +12,7 @@ def load_run(path):
     """Open a run, published or your own.
 
     Args:
-        path: a run folder, or a name such as "cifar10/densenet_bc_40_12/seed0", which is looked
+        path: a run folder, or a name such as "cifar100/densenet_bc_100_12/seed0", which is looked
             up in $MISTAKES_RUNS (or ``runs``), then among the published runs.
 
     Returns:
@@ -22,9 +22,9 @@ def load_run(path):
         FileNotFoundError: no run there; the message lists the runs that exist.
 
     Example:
-        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> run = load_run("cifar100/densenet_bc_100_12/seed0")
         >>> run.name, run.classes[:3]
-        ('cifar10/densenet_bc_40_12/seed0', ('airplane', 'automobile', 'bird'))
+        ('cifar100/densenet_bc_100_12/seed0', ('apple', 'aquarium fish', 'baby'))
     """
     places = [Path(path), runs_root() / path, PUBLISHED_RUNS / path]
     for place in places:
@@ -47,7 +47,7 @@ def published_runs():
     """The book's own runs, a list of Run in the order of their names.
 
     Example:
-        >>> "cifar10/densenet_bc_40_12/seed0" in [run.name for run in published_runs()]
+        >>> "cifar100/densenet_bc_100_12/seed0" in [run.name for run in published_runs()]
         True
     """
     return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]

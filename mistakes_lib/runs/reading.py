@@ -44,12 +44,12 @@ class Run:
 
     Example:
         >>> from mistakes_lib.runs import load_run
-        >>> run = load_run("cifar10/densenet_bc_40_12/seed0")
+        >>> run = load_run("cifar100/densenet_bc_100_12/seed0")
         >>> run.features("test").accuracy == run.info["accuracy"]["test"]
         True
         >>> weakest = run.attack("fgsm", run.eps_levels[0] / 255)
         >>> run.experiment.data_set, len(weakest) == len(run.attacked)
-        ('cifar10', True)
+        ('cifar100', True)
     """
 
     path: Path

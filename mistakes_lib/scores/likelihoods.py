@@ -114,7 +114,7 @@ class ZhengHong(Scorer):
 
     Args:
         n_components: Gaussians of each class; a class with fewer training inputs gets one for each
-            of them. Ten for each of CIFAR-10's classes are as many as one GMM-100 has.
+            of them. One for each of CIFAR-100's classes is as many as one GMM-100 has.
         max_iter: most EM iterations of each mixture.
         reg_covar: added to every variance, in squared units of the features; ``fit_detector`` and
             the report take a millionth of the features' variance.
