@@ -7,7 +7,7 @@ from mistakes_lib import load_run
 
 __all__ = ["KINDS", "random_start", "widened"]
 
-RELU_RUN = "cifar10/wrn_16_2/seed0"
+RELU_RUN = "cifar100/wrn_16_2/seed0"
 
 
 def widened(features, d, rng, activation=np.tanh):

@@ -31,7 +31,7 @@ __all__ = [
     "timed",
 ]
 
-RUN = "cifar10/densenet_bc_40_12/seed0"  # a published run
+RUN = "cifar100/densenet_bc_100_12/seed0"  # a published run
 
 _threads = 2
 

@@ -3,10 +3,11 @@
 from mistakes_lib.data.originals import ORIGINALS
 from mistakes_lib.runs.experiment import load_experiments
 
-__all__ = ["CONDITIONS", "conditions_of", "papers_experiment"]
+__all__ = ["CONDITIONS", "KINDS", "conditions_of", "papers_experiment"]
 
 PAPERS_DATA = ("cifar100", "cifar10")
 PRINTED_RADII = "the paper prints one, FGSM-0.1 in Fig. 1"
+# Kinds of classifiers in the paper, and how the names of their presets in paper.yml begin.
 KINDS = {"densenet_bc": "densenet_bc", "wide_resnet": "wrn", "semi_supervised": "te_wrn"}
 
 
