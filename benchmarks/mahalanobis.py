@@ -56,7 +56,7 @@ def difference(train, ours):
 
 
 def labelled_by(n_classes, train, d):
-    """The training features in d dimensions; of more than their own classes, each in parts."""
+    """The training features in d dimensions; each class in parts, or some joined, as need be."""
     rng = np.random.default_rng(0)
     features = widened(train.features.astype(np.float64), d, rng)
     parts = -(-n_classes // train.logits.shape[1])
@@ -136,7 +136,7 @@ def main(argv=None):
     head = ["rows", "d", "classes", "pytorch-ood, s", "ours, s", "ratio", "difference"]
     memory_head = ["rows", "d", "classes", "the features, MB", "pytorch-ood, MB", "ours, MB"]
     text = f"""{machine("pytorch-ood", "numpy")}. Training features of {arguments.run}, widened to
-{d} dimensions; more classes than its own are made by splitting each.
+{d} dimensions; more classes than its own are made by splitting each, fewer by joining some.
 
 Seconds to score all rows, {arguments.repeats} times in turns: median (least–greatest).
 *difference*: the largest relative one of the two scores in float64, on one scale.

@@ -17,7 +17,7 @@ from book.building.sources import NOTEBOOK_METADATA
 from mistakes_lib.density.gmm.em import Mixture, Statistics
 
 TINY = {
-    "gmm": "--rows 300 --components 3 --dimensions 134 --whole 134 --repeats 2",
+    "gmm": "--rows 300 --components 3 --dimensions 344 --whole 344 --repeats 2",
     "mahalanobis": "--rows 400 --dimensions 134 --classes 20 --memory 3000 --repeats 2",
     "purification": "--rows 20 --components 10 --steps 1 --repeats 2",
     "features": "--images 4 --batch-size 2 --repeats 2",

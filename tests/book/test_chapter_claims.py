@@ -41,12 +41,13 @@ def test_an_unknown_label_is_named():
 
 
 def test_the_book_s_claims_have_the_verdicts_of_the_ledger():
-    run = "cifar10/densenet_bc_40_12/seed0"
-    cells = judge_runs(load_claims(BOOK / "claims.yml"), stored_evidence())
-    page = claim_badges(run, "evidence-ood").splitlines()
-    verdicts = [
-        judgement.verdict
-        for (_, each), judgement in cells.items()
-        if each == run and judgement.claim.where.endswith("#evidence-ood")
-    ]
-    assert [line.partition("</span>")[0].rpartition(">")[2] for line in page] == verdicts
+    evidence = stored_evidence()
+    cells = judge_runs(load_claims(BOOK / "claims.yml"), evidence)
+    for run in evidence:
+        page = claim_badges(run, "evidence-ood").splitlines()
+        verdicts = [
+            judgement.verdict
+            for (_, each), judgement in cells.items()
+            if each == run and judgement.claim.where.endswith("#evidence-ood")
+        ]
+        assert [line.partition("</span>")[0].rpartition(">")[2] for line in page] == verdicts

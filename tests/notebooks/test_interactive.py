@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.mixture import GaussianMixture
 
 from mistakes_lib.book.interactive import mixture_explorer, threshold_explorer
+from mistakes_lib.book.notebooks import load_parameters
 from mistakes_lib.runs import load_run
 
 RNG = np.random.default_rng(0)
@@ -138,9 +139,10 @@ def test_the_images_nearest_to_the_threshold_are_shown(show, tmp_path):
 
 def test_the_explorer_of_the_chapter_counts_the_published_run(tab, html):
     tab.goto((html / "book" / "chapters" / "04_mistakes.html").as_uri())
-    run = load_run("cifar10/densenet_bc_40_12/seed0")
+    parameters, _ = load_parameters("published")
+    run = load_run("{data_set}/{classifier}/seed{seed}".format_map(parameters))
     test = run.features("test")
-    scores = run.density(100).score_samples(test.features) / test.features.shape[1]
+    scores = run.density(parameters["n_components"]).score_samples(test.features) / test.features.shape[1]
     correct, wrong = scores[test.correct], scores[~test.correct]
     assert_shows_what_numpy_counts(tab, correct, wrong)
     for position in ("20", "90"):
