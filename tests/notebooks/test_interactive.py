@@ -142,7 +142,8 @@ def test_the_explorer_of_the_chapter_counts_the_published_run(tab, html):
     parameters, _ = load_parameters("published")
     run = load_run("{data_set}/{classifier}/seed{seed}".format_map(parameters))
     test = run.features("test")
-    scores = run.density(parameters["n_components"]).score_samples(test.features) / test.features.shape[1]
+    density = run.density(parameters["n_components"])
+    scores = density.score_samples(test.features) / test.features.shape[1]
     correct, wrong = scores[test.correct], scores[~test.correct]
     assert_shows_what_numpy_counts(tab, correct, wrong)
     for position in ("20", "90"):
