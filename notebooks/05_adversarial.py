@@ -420,13 +420,13 @@ if adaptive:
     )
 Markdown(text)
 
-# %% [markdown] tags=["appendix"]
+# %% [markdown]
 # ## Classifiers side by side
 #
 # The paper's Fig. 5 has a panel for each kind of classifier. Here are all published ones with these
 # images, under the iterated attack at the same radius.
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: every classifier"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: every classifier"}
 siblings = [each for each in source.siblings(n_components) if chosen in each.eps_levels]
 kinds = {each.info["title"]: each for each in siblings}
 sides = {(source.info["title"], *key): pair for key, pair in pairs.items()}
@@ -437,7 +437,7 @@ for title, each in list(kinds.items())[1:]:
     sides |= {(title, *key): p for key, p in score_many(own, inputs, batches).items()}
     right |= {(title, *key): batch.accuracy for key, batch in batches.items()}
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC curves of all methods for BIM at the chosen radius, one panel a classifier"}}
 figure, axes = plotting.new_figure(rows=len(kinds), width=6.5, height=4, squeeze=False)
 for ax, title in zip(axes[:, 0], kinds, strict=True):
     plotting.roc_curves(ax, sides[title, "bim", chosen]).set_title(title)
@@ -449,11 +449,11 @@ figures.show(
     f"{', '.join(f'{area:.2f} on {title}' for title, area in areas.items())}.",
 )
 
-# %% [markdown] tags=["appendix"]
+# %% [markdown]
 # With 100 labels per class the paper finds density ahead of every other method, most of all where the
 # attack is weakest (the paper's Fig. 5c):
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 weakest = f"{min(source.eps_levels)}/255"
 side_tables = {(source.info["title"], *key): table for key, table in tables.items()}
 side_tables |= {
@@ -466,15 +466,15 @@ by_kind = mark_class_agnostic(by_kind.loc[list(scorers)], scorers)
 by_kind = plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
 by_kind.xs(weakest, axis=1, level=2)
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: what the table shows"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 best = {(k[0], k[1]): t.AUROC.idxmax() for k, t in side_tables.items() if k[2] == weakest}
 first = sum(name == ours for name in best.values())
 Markdown(f"Density is the best method in {first} of these {len(best)} columns.")
 
-# %% [markdown] tags=["appendix"]
+# %% [markdown]
 # The next fold has all radii, network by network, below how often each is right under attack.
 
-# %% tags=["hide-input", "hide-output", "appendix"] mystnb={"code_prompt_show": "All radii: {type}"}
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "All radii: {type}"}
 accuracy = pd.Series(right).map("{:.2f}".format).to_frame("accuracy under attack").T
 accuracy.columns = by_kind.columns
 for title in kinds:

@@ -384,13 +384,13 @@ images = pd.DataFrame(by_images).agg(["mean", "std"]).T
 spread = pd.concat({"fits": fits, "fifths of the images": images}, axis=1)
 spread.dropna(axis=1, how="all").round(4)
 
-# %% [markdown] tags=["appendix"]
+# %% [markdown]
 # ## Classifiers side by side
 #
 # The paper's Tables 1 and 2 have a block for each kind of classifier. Here are all published ones with
 # these images.
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 blocks = {(source.info["title"], name): table for name, table in tables.items()}
 for each in source.siblings(n_components)[1:]:
     own, inputs = each.scorers(n_components, seed=seed), each.features("test")
@@ -402,20 +402,19 @@ by_kind = pd.DataFrame({key: block.AUROC for key, block in blocks.items()}).loc[
 by_kind = mark_class_agnostic(by_kind, scorers, others=["PixelCNN"])
 plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: what the table shows"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 below = [
     (t, n) for (t, n), block in blocks.items() if block.AUROC[ours] < block.AUROC["Calibrated"]
 ]
-Markdown(
-    f"Density is below confidence in {len(below)} of {len(blocks)} columns"
-    + (": " + ", ".join(f"{plotting.set_name(n)} on {t}" for t, n in below) if below else "")
-    + "."
-)
+often = pd.Series([plotting.set_name(n) for _, n in below], dtype=object).value_counts()
+where = ", ".join(f"{name} on {count}" for name, count in often.items())
+where = f": {where} of {len({t for t, _ in blocks})} networks" if below else ""
+Markdown(f"Density is below confidence in {len(below)} of {len(blocks)} columns{where}.")
 
-# %% [markdown] tags=["appendix"]
+# %% [markdown]
 # The next fold has the same in full, with intervals, {term}`AUPR` and {term}`FPR95`.
 
-# %% tags=["hide-input", "hide-output", "appendix"] mystnb={"code_prompt_show": "Every method with intervals: {type}"}
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Every method with intervals: {type}"}
 for (title, name), block in blocks.items():
     shown = readable(block, confidence=confidence)
     shown = plotting.call_by_name(mark_class_agnostic(shown, scorers, others=["PixelCNN"])).round(2)

@@ -307,13 +307,13 @@ Markdown(
     else "More mistakes lie inside their true class, so that a higher likelihood can correct them."
 )
 
-# %% [markdown] tags=["appendix"]
+# %% [markdown]
 # ## Classifiers side by side
 #
 # The paper's Table 4 has a block for each kind of classifier. Here each published one with these images
 # gets the strength ν that is best on its own validation features, with the smaller mixture.
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: every classifier"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: every classifier"}
 sides = {}
 for each in source.siblings(n_components):
     own_head, inputs = each.head, each.features("test")
@@ -326,11 +326,11 @@ for each in source.siblings(n_components):
     counts = {n: getattr(result, n) for n in ("gain", "corrected", "broken", "p_value")}
     sides[each.info["title"]] = {"ν": strength} | counts
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 compared = pd.DataFrame.from_dict(sides, orient="index")
 compared.round({"gain": 2, "p_value": 3}).rename(columns={"p_value": "p"})
 
-# %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: what the table shows"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 real = ((compared.p_value < 1 - confidence) & (compared.gain > 0)).sum()
 Markdown(
     f"On {real} of {len(compared)} networks accuracy gains more than chance explains; the gains lie "

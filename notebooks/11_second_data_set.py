@@ -76,7 +76,8 @@ for each in runs:
 both_sets = pd.DataFrame(rows).T.rename_axis(["failure", "run"]).rename(plotting.set_name, level=0)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
-lead = (both_sets.density - both_sets.confidence).unstack().dropna()
+lead = (both_sets.density - both_sets.confidence).unstack()
+lead = lead[[each.title for each in runs]].dropna()  # the first, then the second
 same = (lead > 0).nunique(axis=1) == 1
 one, other = (f"{each.title}, {each.info['accuracy']['test']:.1%} accurate" for each in runs)
 differs = f" (not: {', '.join(same.index[~same])})" if not same.all() else ""

@@ -30,7 +30,7 @@ FEW = 5  # curves that a reader can tell apart
 NAMES = {"Calibrated": "confidence", "Max softmax": "raw confidence"}
 NAMES |= {"likelihood": "density", "mixture": "density", "calibrated": "confidence"}
 SETS = {"svhn": "SVHN", "fashion_mnist": "Fashion-MNIST", "gaussian_noise": "Gaussian noise"}
-SETS |= {"tiny_imagenet": "Tiny ImageNet"}
+SETS |= {"tiny_imagenet": "Tiny ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 SETS |= {"mistakes": "own mistakes", "test": "test images", "validation": "validation images"}
 
 
