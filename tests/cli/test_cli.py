@@ -189,11 +189,14 @@ def test_show_prints_the_accuracy_of_each_split(runs):
 def test_publish_copies_a_run_once(runs, tmp_path):
     path = runs[0] / "digits" / "tiny" / "seed0"
     arguments = ("publish", path, "--to", tmp_path, "--no-training-features")
+    arguments += ("--no-classifier",)
     result = mistakes(*arguments)
     assert result.exit_code == 0, result.output
     copy = load_run(tmp_path / "digits" / "tiny" / "seed0")
     assert f" MB in {copy.path}" in result.stdout.replace("\n", " ")
     assert not copy.has_training_features
+    assert copy.info["files"].keys() >= {"head.safetensors"}
+    assert "classifier.safetensors" not in copy.info["files"]
     assert_one_line_of_error(mistakes(*arguments), "is there already: remove it first")
 
 
