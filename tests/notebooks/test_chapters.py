@@ -65,6 +65,7 @@ def test_every_parameter_is_explained(source):
 # found. The paper itself does not lie in the repository.
 PRINTED = {
     "0.1",  # ε of its Fig. 1
+    "25.5",  # the same in grey levels
     "1.9",  # p = 1.9e-13, §4.1
     "8.58",  # p = 8.58e-5, §4.1
     "2.92",  # bits per dimension that Salimans et al. (2017) reach on CIFAR-10
