@@ -671,8 +671,8 @@ figures.show(
 # The paper's Fig. 2 has a row and its Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide
 # ResNet, and a Wide ResNet that saw 100 labels of each class. Here are all published ones with these
 # images. If there is one that was trained on such labels alone, without the other images, the paper
-# has no counterpart of it. A dash stands for the one method that needs the training features, where a run was published
-# without them.
+# has no counterpart of it. A dash stands for the one method that needs the training features, where a
+# run was published without them.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: every classifier"}
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
