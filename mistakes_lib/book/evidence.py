@@ -183,7 +183,7 @@ def _share(share, n):
 
 def _purification(run, n_components):
     """ν chosen on validation features, judged on test features once."""
-    head, mixture = run.classifier().head, run.density(n_components)
+    head, mixture = run.head, run.density(n_components)
     validation, test = run.features("validation"), run.features("test")
     path = purification_path({"validation": validation}, mixture, head, strengths=STRENGTHS)
     _, nu = path["accuracy"].idxmax()  # the largest ν of those that are equally good

@@ -13,6 +13,8 @@ from mistakes_lib.support.storage import load_arrays, save_arrays
 from mistakes_lib.training.ensembles import choose_labelled
 
 __all__ = [
+    "CLASSIFIER",
+    "HEAD",
     "PIXEL_CNN",
     "TRAINING_FEATURES",
     "adaptive_file",
@@ -26,13 +28,17 @@ __all__ = [
     "pixels_file",
     "read_batch",
     "read_classifier",
+    "read_head",
     "read_json",
     "read_own_labels",
     "scorer_file",
     "write_classifier",
+    "write_head",
     "write_without_logits",
 ]
 
+CLASSIFIER = "classifier.safetensors"
+HEAD = "head.safetensors"  # instead of the classifier, in a run that was published without it
 TRAINING_FEATURES = "features/train.safetensors"
 PIXEL_CNN = "density/pixel_cnn.safetensors"
 WITHOUT_LOGITS = "FeatureSet without logits"
@@ -56,6 +62,20 @@ def read_classifier(path):
     classifier = build_classifier(metadata["architecture"])
     classifier.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return classifier.eval()
+
+
+def write_head(path, head):
+    """Write a classifier's last layer, ``nn.Linear(d, c)``, which gives logits from features."""
+    arrays = {name: tensor.numpy() for name, tensor in head.state_dict().items()}
+    save_arrays(path, arrays, {"kind": "last layer"})
+
+
+def read_head(path):
+    """Read what :func:`write_head` wrote."""
+    arrays, _ = load_arrays(path, ["last layer"])
+    head = torch.nn.Linear(*reversed(arrays["weight"].shape))
+    head.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return head.eval()
 
 
 def holds_features(name):

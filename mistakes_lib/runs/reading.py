@@ -11,6 +11,8 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
 from mistakes_lib.runs.experiment import Experiment
 from mistakes_lib.runs.files import (
+    CLASSIFIER,
+    HEAD,
     TRAINING_FEATURES,
     adaptive_file,
     attack_file,
@@ -21,6 +23,7 @@ from mistakes_lib.runs.files import (
     pixels_file,
     read_batch,
     read_classifier,
+    read_head,
     read_json,
     read_own_labels,
     scorer_file,
@@ -104,15 +107,30 @@ class Run:
         return self.path / name
 
     def classifier(self):
-        """The trained network, a FeatureClassifier in eval mode on the CPU."""
-        return read_classifier(self.file("classifier.safetensors"))
+        """The trained network, a FeatureClassifier in eval mode on the CPU.
 
-    def _batch(self, name):
-        return read_batch(self.file(name), lambda: self._head)
+        Raises:
+            FileNotFoundError: the run was published without it.
+        """
+        if not self.has_classifier:
+            raise FileNotFoundError(
+                f"run {self.name} was published without its network, which is large: only its "
+                "last layer (head) is here; make the run again with `mistakes run`"
+            )
+        return read_classifier(self.file(CLASSIFIER))
+
+    @property
+    def has_classifier(self):
+        """Whether the network itself is here; a large one may not be published."""
+        return HEAD not in self.info["files"]
 
     @cached_property
-    def _head(self):
-        return self.classifier().head
+    def head(self):
+        """The network's last layer, ``nn.Linear(d, c)`` from features to logits."""
+        return self.classifier().head if self.has_classifier else read_head(self.file(HEAD))
+
+    def _batch(self, name):
+        return read_batch(self.file(name), lambda: self.head)
 
     def features(self, split):
         """FeatureSet of "train", "validation" or "test"."""

@@ -157,7 +157,7 @@ def accuracy_after_purification(run, p):
 
     attacked, mixture = run.attack("fgsm", p.eps), run.density(p.n_components, seed=p.seed)
     mended = purify(attacked.features, mixture, nu=1.0, steps=p.monotone_steps)
-    head = run.classifier().head
+    head = run.head
     return purification_effect(attacked.features, mended, attacked.labels, head).after
 
 
