@@ -125,7 +125,8 @@ Markdown(
 
 # %% [markdown]
 # Why does a run depart from the paper? Its training was to take hours, on the hardware named in the
-# verdict. So we train for fewer epochs, with a one-cycle learning rate, which needs fewer.
+# verdict. So we train for fewer epochs and, but for Temporal Ensembling, with a one-cycle learning rate,
+# which needs fewer.
 #
 # What was chosen where Appendix C is silent or odd:
 #

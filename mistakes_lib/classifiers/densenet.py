@@ -60,6 +60,8 @@ class _Body(nn.Sequential):
     """The network up to its features; dense blocks run fused where that may be (fused/)."""
 
     def forward(self, x):
+        if torch.compiler.is_compiling():
+            return super().forward(x)  # one graph: the search for blocks below would break it
         modules = list(self)
         while modules:
             block = list(takewhile(lambda module: isinstance(module, _Bottleneck), modules))

@@ -112,7 +112,10 @@ def publish(
         bool, typer.Option(help="Copy the PixelCNN; what it says of the images comes anyway.")
     ] = True,
     classifier: Annotated[
-        bool, typer.Option(help="Copy the network; without, its last layer comes alone.")
+        bool, typer.Option(help="Copy the network; without, only its last layer.")
+    ] = True,
+    full_precision: Annotated[
+        bool, typer.Option(help="Copy densities and detectors in float64; without, in float32.")
     ] = True,
     debug: Debug = False,
 ):
@@ -120,9 +123,15 @@ def publish(
     from mistakes_lib.runs import load_run, publish_run
 
     with clear_errors(debug):
-        parts = {"training_features": training_features, "logits": logits, "pixel_cnn": pixel_cnn}
-        parts["classifier"] = classifier
-        copy = publish_run(load_run(name), to, **parts)
+        copy = publish_run(
+            load_run(name),
+            to,
+            training_features=training_features,
+            logits=logits,
+            pixel_cnn=pixel_cnn,
+            classifier=classifier,
+            full_precision=full_precision,
+        )
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     typer.echo(f"{copy.title}: {size / 1e6:.1f} MB in {copy.path}")
 

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 CLASSIFIER = "classifier.safetensors"
-HEAD = "head.safetensors"
+HEAD = "head.safetensors"  # instead of the classifier, in a run that was published without it
 TRAINING_FEATURES = "features/train.safetensors"
 PIXEL_CNN = "density/pixel_cnn.safetensors"
 WITHOUT_LOGITS = "FeatureSet without logits"
@@ -65,16 +65,15 @@ def read_classifier(path):
 
 
 def write_head(path, head):
-    """Keep a classifier's last layer, where the classifier itself is too large to go along."""
-    arrays = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-    save_arrays(path, arrays, {"kind": "head"})
+    """Write a classifier's last layer, ``nn.Linear(d, c)``, which gives logits from features."""
+    arrays = {name: tensor.numpy() for name, tensor in head.state_dict().items()}
+    save_arrays(path, arrays, {"kind": "last layer"})
 
 
 def read_head(path):
-    """The ``nn.Linear(d, c)`` of such a file."""
-    arrays, _ = load_arrays(path, ["head"])
-    classes, features = arrays["weight"].shape
-    head = torch.nn.Linear(features, classes)
+    """Read what :func:`write_head` wrote."""
+    arrays, _ = load_arrays(path, ["last layer"])
+    head = torch.nn.Linear(*reversed(arrays["weight"].shape))
     head.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return head.eval()
 

@@ -17,13 +17,20 @@ from mistakes_lib.runs.files import (
 )
 from mistakes_lib.runs.reading import Run
 from mistakes_lib.support.locations import PUBLISHED_RUNS
-from mistakes_lib.support.storage import sha256_of
+from mistakes_lib.support.storage import narrow, sha256_of
 
 __all__ = ["publish_run"]
 
 
 def publish_run(
-    run, root=None, *, training_features=True, logits=True, pixel_cnn=True, classifier=True
+    run,
+    root=None,
+    *,
+    training_features=True,
+    logits=True,
+    pixel_cnn=True,
+    classifier=True,
+    full_precision=True,
 ):
     """Copy a finished run, every file checked, without what only its making needs.
 
@@ -37,8 +44,9 @@ def publish_run(
             the accuracies in ``run.json`` are counted anew.
         pixel_cnn: copy the PixelCNN's network, if there is one, as well. Without it no other image
             can be scored; what it says of the run's own stays.
-        classifier: copy the trained network as well. Without it no other image can be classified;
-            its last layer stays, in a small file of its own.
+        classifier: copy the network. Without it, only its last layer is copied.
+        full_precision: copy densities and detectors in float64; otherwise in float32, at half the
+            size.
 
     Returns:
         Run: the copy.
@@ -51,36 +59,38 @@ def publish_run(
         >>> from mistakes_lib.runs import load_run
         >>> run = load_run("cifar100/densenet_bc_100_12/seed0")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     copy = publish_run(run, folder, training_features=False)
-        ...     copy.name == run.name, copy.has_training_features
-        (True, False)
+        ...     copy = publish_run(run, folder, training_features=False, classifier=False)
+        ...     copy.name == run.name, copy.has_training_features, copy.has_classifier
+        (True, False, False)
     """
     destination = Path(PUBLISHED_RUNS if root is None else root) / run.name
     if destination.exists():
         raise FileExistsError(f"{destination} is there already: remove it first")
     destination.parent.mkdir(parents=True, exist_ok=True)
     wanted = {TRAINING_FEATURES: training_features, PIXEL_CNN: pixel_cnn, CLASSIFIER: classifier}
-    files = {
-        name: checksum for name, checksum in run.info["files"].items() if wanted.get(name, True)
-    }
+    files = [name for name in run.info["files"] if wanted.get(name, True)]
     with tempfile.TemporaryDirectory(dir=destination.parent) as temporary:
         copy = Path(temporary) / "run"
         for name in files:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            if logits or not holds_features(name):
-                shutil.copyfile(run.file(name), copy / name)
-            else:
-                write_without_logits(run.file(name), copy / name)
-                files[name] = sha256_of(copy / name)
+            _copier(name, logits, full_precision)(run.file(name), copy / name)
         if not classifier:
             write_head(copy / HEAD, run.head)
-            files[HEAD] = sha256_of(copy / HEAD)
-        info = run.info | {"files": files}
+            files.append(HEAD)
+        info = run.info | {"files": {name: sha256_of(copy / name) for name in sorted(files)}}
         _write(copy, info)
         if not logits:
             _write(copy, info | _accuracies(Run(copy)))
         copy.rename(destination)  # all of it or nothing
     return Run(destination)
+
+
+def _copier(name, logits, full_precision):
+    """How a file of a run is copied: a function of source and target."""
+    if holds_features(name) and not logits:
+        return write_without_logits
+    fitted = Path(name).parent.name in ("density", "scorers")
+    return narrow if fitted and not full_precision else shutil.copyfile
 
 
 def _write(folder, info):

@@ -110,19 +110,27 @@ class Run:
         """The trained network, a FeatureClassifier in eval mode on the CPU.
 
         Raises:
-            FileNotFoundError: the run was published without it; its last layer is :attr:`head`.
+            FileNotFoundError: the run was published without it.
         """
+        if not self.has_classifier:
+            raise FileNotFoundError(
+                f"run {self.name} was published without its network, which is large: only its "
+                "last layer (head) is here; make the run again with `mistakes run`"
+            )
         return read_classifier(self.file(CLASSIFIER))
 
-    def _batch(self, name):
-        return read_batch(self.file(name), lambda: self.head)
+    @property
+    def has_classifier(self):
+        """Whether the network itself is here; a large one may not be published."""
+        return HEAD not in self.info["files"]
 
     @cached_property
     def head(self):
-        """The network's last layer, ``nn.Linear(d, c)``; a run without its network has it, too."""
-        if HEAD in self.info["files"]:
-            return read_head(self.file(HEAD))
-        return self.classifier().head
+        """The network's last layer, ``nn.Linear(d, c)`` from features to logits."""
+        return self.classifier().head if self.has_classifier else read_head(self.file(HEAD))
+
+    def _batch(self, name):
+        return read_batch(self.file(name), lambda: self.head)
 
     def features(self, split):
         """FeatureSet of "train", "validation" or "test"."""

@@ -35,7 +35,7 @@ class Dropout(nn.Dropout):
 
 
 @torch.library.custom_op(
-    "mistakes::dropout_mask", mutates_args=(), tags=torch.Tag.nondeterministic_seeded
+    "mistakes::dropout_mask", mutates_args=(), tags=[torch.Tag.nondeterministic_seeded]
 )
 def _mask(x: torch.Tensor, dropped: int) -> torch.Tensor:
     """0 with probability ``dropped`` / LEVELS, else the scale: as x in shape, dtype and layout."""

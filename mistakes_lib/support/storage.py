@@ -16,6 +16,7 @@ __all__ = [
     "atomic_write",
     "join_arrays",
     "load_arrays",
+    "narrow",
     "read_safetensors",
     "read_yaml",
     "save_arrays",
@@ -28,6 +29,7 @@ DTYPES = {
     "F16": np.float16,
     "I64": np.int64,
 }  # of mapped ones
+NARROWED = "narrowed"  # in the metadata: names of the arrays that `narrow` wrote as float32
 
 
 @contextmanager
@@ -187,7 +189,24 @@ def load_arrays(path, kinds=(), *, mapped=False):
     if kinds and metadata.get("kind") not in kinds:
         found = f"a {metadata['kind']}" if "kind" in metadata else "something else"
         raise ValueError(f"{path} holds {found}, not a {' or '.join(kinds)}")
+    for name in metadata.pop(NARROWED, ()):
+        arrays[name] = arrays[name].astype(np.float64)
     return arrays, metadata
+
+
+def narrow(source, target):
+    """Copy what :func:`save_arrays` wrote with its float64 matrices in float32, at half the size.
+
+    :func:`load_arrays` gives them back as float64, rounded to 24 bits.
+
+    Args:
+        source: the file.
+        target: the copy; missing folders are made.
+    """
+    arrays, metadata = load_arrays(source)
+    wide = [name for name, array in arrays.items() if array.dtype == np.float64 and array.ndim > 1]
+    arrays |= {name: arrays[name].astype(np.float32) for name in wide}
+    save_arrays(target, arrays, {**metadata, NARROWED: wide})
 
 
 def read_safetensors(path, framework="numpy", *, only_header=False):

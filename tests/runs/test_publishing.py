@@ -40,7 +40,7 @@ def test_it_may_go_without_the_pixel_cnn_whose_word_stays(run, tmp_path):
 
 def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_path):
     copy = publish_run(run, tmp_path, logits=False)
-    head, own = copy.head, run.features("test")
+    head, own = copy.classifier().head, run.features("test")
     for batch, whole in (
         (copy.features("test"), own),
         (copy.attack("fgsm", 8 / 255), run.attack("fgsm", 8 / 255)),
@@ -61,19 +61,34 @@ def test_it_may_go_without_logits_which_features_and_last_layer_give(run, tmp_pa
         FeatureSet.load(copy.file("features/test.safetensors"))
 
 
-def test_it_may_go_without_the_network_whose_last_layer_stays(run, tmp_path):
+def test_it_may_go_without_its_network_but_for_the_last_layer(run, tmp_path):
     copy = publish_run(run, tmp_path, classifier=False, logits=False)
-    left = STAGES - {"classifier.safetensors"}
-    assert contents(tmp_path).keys() == left | {"run.json", "head.safetensors"}
-    with pytest.raises(FileNotFoundError, match=r"has no classifier\.safetensors"):
+    expected = (STAGES | {"run.json", "head.safetensors"}) - {"classifier.safetensors"}
+    assert contents(tmp_path).keys() == expected
+    head = run.classifier().head
+    for name in ("weight", "bias"):
+        ours, theirs = (getattr(each, name).detach().numpy() for each in (copy.head, head))
+        np.testing.assert_array_equal(ours, theirs)
+    test, own = copy.features("test"), run.features("test")
+    np.testing.assert_allclose(test.logits, own.logits, rtol=0, atol=0.02)  # float16
+    with pytest.raises(FileNotFoundError, match="was published without its network"):
         copy.classifier()
-    own, head = run.classifier().head, copy.head
-    for ours, theirs in ((head.weight, own.weight), (head.bias, own.bias)):
-        np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
-    whole = run.features("test")
-    np.testing.assert_allclose(copy.features("test").logits, whole.logits, rtol=0, atol=0.02)
-    again = publish_run(copy, tmp_path / "again", classifier=False)
-    assert again.info["files"] == copy.info["files"]
+
+
+def test_its_densities_and_detectors_may_be_copied_in_single_precision(run, tmp_path):
+    copy = publish_run(run, tmp_path, full_precision=False, training_features=False)
+    test = run.features("test")
+    mixture, own = copy.density(2), run.density(2)
+    assert mixture.means_.dtype == mixture.covariances_.dtype == np.float64
+    np.testing.assert_array_equal(mixture.means_, own.means_.astype(np.float32))
+    np.testing.assert_array_equal(mixture.weights_, own.weights_)
+    for name, scorer in copy.scorers(2).items():
+        expected = run.scorers(2)[name].score_samples(test)
+        np.testing.assert_allclose(
+            scorer.score_samples(test), expected, rtol=1e-3, atol=1e-3 * np.std(expected)
+        )
+    small, large = (each.file("density/gmm-2.safetensors").stat().st_size for each in (copy, run))
+    assert small < large
 
 
 def test_a_damaged_run_is_not_published(root, tmp_path):
