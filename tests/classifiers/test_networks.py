@@ -295,3 +295,11 @@ def test_only_batches_of_images_are_taken(shape):
 def test_the_head_must_be_linear():
     with pytest.raises(TypeError, match=r"head must be an nn\.Linear, got Sequential"):
         FeatureClassifier(nn.Flatten(), nn.Sequential(nn.Linear(48, 3)))
+
+
+def test_torch_compile_sees_the_whole_network_as_one_graph():
+    network = densenet_bc(3, depth=10, growth_rate=4)
+    images = torch.rand(2, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = torch._dynamo.explain(network)(images)
+    assert seen.graph_break_count == 0 and seen.graph_count == 1
