@@ -207,5 +207,5 @@ print(f"{lowest.idxmax()}, because its lowest AUROC is the higher one")
 # ## Go further
 #
 # ```bash
-# papermill notebooks/12_what_we_learned.ipynb out.ipynb -p classifier wrn_28_10
+# papermill notebooks/12_what_we_learned.ipynb out.ipynb -p classifier wrn_16_2
 # ```
