@@ -148,14 +148,15 @@ Markdown(
 # ```
 #
 # The gradient passes through the network's own standardisation, so $\varepsilon$ is in pixels: 8/255
-# means at most 8 of 256 grey levels, and the 0.1 of the paper's Fig. 1 is 25.5/255. One step in five lines; FGSM is one such step, BIM ten smaller
-# ones. They equal the library's up to the rounding of gradients that are nearly 0.
+# means at most 8 of 256 grey levels, and the 0.1 of the paper's Fig. 1 is 25.5/255. One step in five
+# lines; FGSM is one such step, BIM ten smaller ones. They equal the library's up to the rounding of gradients that are nearly 0.
 
 # %%
 network, rows = source.classifier(), source.pictured
 if len(rows):
     images, seen = plotting.sheet_images(source.figure("pictures")), source.features("test")[rows]
     begin, truth = torch.from_numpy(images).float() / 255, torch.from_numpy(seen.labels)
+    begin = begin.contiguous(memory_format=torch.channels_last)  # as the library: the same rounding
 
 
 def climb(x, step):
