@@ -179,7 +179,7 @@ rows = {
     }
     for published in everyone
 }
-pd.DataFrame.from_dict(rows, orient="index").reset_index(drop=True)
+pd.DataFrame.from_dict(rows, orient="index").set_index("images")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 reached = [each.info["accuracy"]["test"] for each in everyone]
@@ -189,8 +189,8 @@ Markdown(
 )
 
 # %% [markdown]
-# What do the images without a label add? A network that was trained by Temporal Ensembling has a twin
-# here, trained in the usual way on the same few labels alone.
+# What do the images without a label add? To tell, a network that was trained by Temporal Ensembling
+# needs a twin, trained in the usual way on the same few labels alone.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: with and without unlabelled images"}
 few = {each.family: each for each in everyone if each.experiment.labels_per_class}
