@@ -167,7 +167,8 @@ def test_classes_of_any_size_are_divided_evenly(sizes, seed):
     ]
     np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(len(labels)))
     held = np.bincount(parts[1].labels, minlength=len(sizes))
-    assert (np.abs(held - np.array(sizes) / 10) <= 1).all()
+    assert held.sum() == np.ceil(sum(sizes) / 10)
+    assert (np.abs(held - np.array(sizes) * held.sum() / sum(sizes)) < 1).all()
 
 
 @pytest.mark.parametrize("split", SPLITS)
