@@ -7,16 +7,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: idle threads
 
 import matplotlib.font_manager  # noqa: F401  makes the font cache now: later it would print so
 import pytest
-from hypothesis import HealthCheck, settings
 
 from book.building.executing import isolate_kernels
 from tests.helpers.processes import Nursery
 
 isolate_kernels()
-
-# A busy machine is slow at drawing examples: no test is to fail for that.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

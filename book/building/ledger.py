@@ -115,10 +115,9 @@ def _matrix(root, claims):
     """The ledger page and the counts where each published run has evidence of its own."""
     evidence = stored_evidence(root / EVIDENCE.relative_to(ROOT))
     parameters, _ = load_parameters("published")
-    main, own = "{data_set}/{classifier}/seed{seed}", "{data_set}/"
-    main, own = main.format(**parameters), own.format(**parameters)
+    main, own = "{data_set}/{classifier}/seed{seed}".format(**parameters), parameters["data_set"]
     # The chapters' network comes first, then the others on its images.
-    order = sorted(evidence, key=lambda run: (run != main, not run.startswith(own), run))
+    order = sorted(evidence, key=lambda run: (run != main, not run.startswith(f"{own}/"), run))
     evidence = {run: evidence[run] for run in order}
     conditions = {run: conditions_of(load_run(run)) for run in evidence}
     cells = judge_runs(claims, evidence)

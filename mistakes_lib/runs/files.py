@@ -53,29 +53,35 @@ def read_json(path):
 
 
 def write_classifier(path, classifier):
-    arrays = {name: tensor.cpu().numpy() for name, tensor in classifier.state_dict().items()}
-    save_arrays(path, arrays, {"kind": "classifier", "architecture": classifier.architecture})
+    metadata = {"kind": "classifier", "architecture": classifier.architecture}
+    save_arrays(path, _arrays_of(classifier), metadata)
 
 
 def read_classifier(path):
     arrays, metadata = load_arrays(path)
-    classifier = build_classifier(metadata["architecture"])
-    classifier.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return classifier.eval()
+    return _filled(build_classifier(metadata["architecture"]), arrays)
 
 
 def write_head(path, head):
     """Write a classifier's last layer, ``nn.Linear(d, c)``, which gives logits from features."""
-    arrays = {name: tensor.numpy() for name, tensor in head.state_dict().items()}
-    save_arrays(path, arrays, {"kind": "last layer"})
+    save_arrays(path, _arrays_of(head), {"kind": "last layer"})
 
 
 def read_head(path):
     """Read what :func:`write_head` wrote."""
     arrays, _ = load_arrays(path, ["last layer"])
-    head = torch.nn.Linear(*reversed(arrays["weight"].shape))
-    head.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return head.eval()
+    return _filled(torch.nn.Linear(*reversed(arrays["weight"].shape)), arrays)
+
+
+def _arrays_of(module):
+    """Name → NumPy array of a module's parameters and buffers."""
+    return {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
+
+
+def _filled(module, arrays):
+    """The module, in eval mode, with what :func:`_arrays_of` gave."""
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return module.eval()
 
 
 def holds_features(name):

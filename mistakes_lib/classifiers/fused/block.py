@@ -17,8 +17,8 @@ TRANSITION = (nn.BatchNorm2d, nn.ReLU, nn.Conv2d, Dropout, nn.AvgPool2d)
 def is_fusible(layers, x, transition=None):
     """Whether :func:`dense_block` may stand for these bottleneck layers, one after the other.
 
-    It may in training on a CPU under autocast to bfloat16, without dropout and ``torch.compile``,
-    where every part is just what it was built as.
+    It may in training on a CPU under autocast to bfloat16, without dropout, where every part
+    is just what it was built as.
 
     Args:
         layers: for each bottleneck, its BN, ReLU, conv 1×1, dropout, BN, ReLU, conv 3×3, dropout.
@@ -29,7 +29,6 @@ def is_fusible(layers, x, transition=None):
         x.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == BF16
-        and not torch.compiler.is_compiling()
         and x.shape[0] * x.shape[2] * x.shape[3] > 1
         and all(tuple(map(type, layer)) == LAYER for layer in layers)
         and (transition is None or tuple(map(type, transition)) == TRANSITION)

@@ -4,7 +4,7 @@ import torch
 
 from mistakes_lib.attacks import adaptive_bim, bim, fgsm, kurakin_steps
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.runs.files import adaptive_file, attack_file, mixture_file
+from mistakes_lib.runs.files import CLASSIFIER, adaptive_file, attack_file, mixture_file
 from mistakes_lib.runs.stages.features import drawn_rows
 
 __all__ = ["adaptive_attack", "attacked_rows", "attacks"]
@@ -41,7 +41,7 @@ def attacks(journal):
             batch = journal.extract(path, adversarial, test.labels)
             return {"accuracy": batch.accuracy, "count": len(batch)}
 
-        inputs = [journal.sha("classifier.safetensors"), test.fingerprint, name, level]
+        inputs = [journal.sha(CLASSIFIER), test.fingerprint, name, level]
         journal.stage(attack_file(name, level), inputs, compute)
 
 
@@ -69,6 +69,6 @@ def adaptive_attack(journal):
             batch = journal.extract(path, adversarial, test.labels)
             return {"accuracy": batch.accuracy, "count": len(batch)}
 
-        inputs = [journal.sha("classifier.safetensors"), journal.sha(mixture), test.fingerprint]
+        inputs = [journal.sha(CLASSIFIER), journal.sha(mixture), test.fingerprint]
         inputs += [own.eps_level, own.iterations, weight]
         journal.stage(adaptive_file(weight), inputs, compute)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mistakes_lib.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from mistakes_lib.runs.files import corruption_file, keep_own_labels, ood_file
+from mistakes_lib.runs.files import CLASSIFIER, corruption_file, keep_own_labels, ood_file
 
 __all__ = [
     "corrupted_rows",
@@ -23,7 +23,7 @@ def features(journal, split):
         batch = journal.extract(path, image_set.images, image_set.labels)
         return {"accuracy": batch.accuracy, "count": len(batch)}
 
-    inputs = [journal.sha("classifier.safetensors"), image_set.fingerprint]
+    inputs = [journal.sha(CLASSIFIER), image_set.fingerprint]
     journal.stage(f"features/{split}.safetensors", inputs, compute)
 
 
@@ -54,7 +54,7 @@ def corruptions(journal):
             batch = journal.extract(path, images, np.tile(test.labels, len(STRENGTHS)))
             return {"accuracy": batch.accuracy, "count": len(batch)}
 
-        inputs = [journal.sha("classifier.safetensors"), test.fingerprint, kind]
+        inputs = [journal.sha(CLASSIFIER), test.fingerprint, kind]
         journal.stage(corruption_file(kind), inputs, compute)
 
 
@@ -75,7 +75,7 @@ def out_of_distribution(journal):
                 keep_own_labels(path, image_set.labels, image_set.classes)
             return {"description": image_set.description, "count": len(batch)}
 
-        inputs = [journal.sha("classifier.safetensors"), image_set.fingerprint]
+        inputs = [journal.sha(CLASSIFIER), image_set.fingerprint]
         if image_set.labels is not None:
             inputs.append("own labels")  # which runs of before did not keep
         journal.stage(ood_file(name), inputs, compute)

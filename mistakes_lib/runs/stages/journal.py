@@ -8,7 +8,7 @@ import numpy as np
 
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.features.feature_set import extract_features
-from mistakes_lib.runs.files import read_classifier, read_json
+from mistakes_lib.runs.files import CLASSIFIER, read_classifier, read_json
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import atomic_write, sha256_of
 from mistakes_lib.training import distributed as processes
@@ -106,7 +106,7 @@ class Journal:
     @cached_property
     def classifier(self):
         """The trained network, on the device."""
-        return read_classifier(self.folder / "classifier.safetensors").to(self.device)
+        return read_classifier(self.folder / CLASSIFIER).to(self.device)
 
     def extract(self, path, images, labels=None):
         """Write features in float16: half the size, and far finer than their spread.

@@ -7,7 +7,7 @@ from PIL import Image
 from mistakes_lib.attacks import fgsm
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.features.feature_set import FeatureSet
-from mistakes_lib.runs.files import mixture_file
+from mistakes_lib.runs.files import CLASSIFIER, mixture_file
 from mistakes_lib.runs.stages.drawing import image_columns, save_png
 from mistakes_lib.runs.stages.features import ood_images
 from mistakes_lib.support.storage import atomic_write
@@ -23,7 +23,7 @@ PAPERS_MIXTURE = 100  # components, for mistakes
 def examples(journal):
     """Draw Fig. 1's counterpart."""
     train_set, test = (journal.own_images(split) for split in ("train", "test"))
-    inputs = [journal.sha("classifier.safetensors"), train_set.fingerprint, test.fingerprint]
+    inputs = [journal.sha(CLASSIFIER), train_set.fingerprint, test.fingerprint]
 
     def compute(path):
         columns = _example_columns(journal.classifier, train_set, test, journal.folder)

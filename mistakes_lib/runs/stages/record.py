@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mistakes_lib.data.image_set import SPLITS
-from mistakes_lib.runs.files import read_json
+from mistakes_lib.runs.files import CLASSIFIER, read_json
 from mistakes_lib.runs.provenance import environment, title_of
 from mistakes_lib.runs.stages.attacks import attacked_rows
 from mistakes_lib.runs.stages.features import corrupted_rows
@@ -17,7 +17,7 @@ def is_finished(journal):
     """Whether ``run.json`` describes the classifier that is there now."""
     path = journal.folder / "run.json"
     files = read_json(path)["files"] if path.is_file() else {}
-    return files.get("classifier.safetensors") == journal.sha("classifier.safetensors")
+    return files.get(CLASSIFIER) == journal.sha(CLASSIFIER)
 
 
 def finish(journal):
@@ -30,7 +30,7 @@ def finish(journal):
         "experiment": journal.experiment.to_dict(),
         "data": _data(journal, facts),
         "accuracy": {s: facts[f"features/{s}.safetensors"]["accuracy"] for s in SPLITS},
-        "training": _training(facts["classifier.safetensors"]),
+        "training": _training(facts[CLASSIFIER]),
         "parameters": sum(p.numel() for p in classifier.parameters()),
         "num_features": classifier.num_features,
         "attacked": attacked_rows(journal).tolist(),

@@ -4,7 +4,7 @@ import torch
 
 from mistakes_lib.classifiers import build_classifier
 from mistakes_lib.density import PixelCNN
-from mistakes_lib.runs.files import write_classifier
+from mistakes_lib.runs.files import CLASSIFIER, write_classifier
 from mistakes_lib.runs.provenance import hardware_of
 from mistakes_lib.support.storage import load_arrays
 from mistakes_lib.training import distributed as processes
@@ -13,8 +13,6 @@ from mistakes_lib.training.supervised import train
 from mistakes_lib.training.temporal_ensembling import train_temporal_ensembling
 
 __all__ = ["check_images", "classifier", "forget_training"]
-
-FILE = "classifier.safetensors"
 
 
 def check_images(journal):
@@ -65,7 +63,7 @@ def classifier(journal):
             hardware = f"{processes.count()} × {hardware}"
         return {"history": history, "hardware": hardware}
 
-    journal.stage(FILE, inputs, compute)
+    journal.stage(CLASSIFIER, inputs, compute)
     _remove_checkpoints(journal)
 
 
@@ -121,7 +119,7 @@ def _remove_checkpoints(journal):
     """Remove those of the training that the journal knows to be over, and no others."""
     if not processes.is_main():
         return  # the journal is the main process's
-    history = journal.stages[FILE]["facts"]["history"]
+    history = journal.stages[CLASSIFIER]["facts"]["history"]
     for recipe, checkpoint in zip(journal.experiment.recipes, _checkpoints(journal), strict=True):
         own, history = _numbered(history[: recipe.epochs]), history[recipe.epochs :]
         if checkpoint.is_file():
@@ -132,7 +130,7 @@ def _remove_checkpoints(journal):
 
 def forget_training(journal):
     """Let the training begin at its first epoch."""
-    journal.forget(FILE)
+    journal.forget(CLASSIFIER)
     if processes.is_main():
         for checkpoint in _checkpoints(journal):
             checkpoint.unlink(missing_ok=True)
