@@ -98,10 +98,15 @@ def arguments_of(architecture):
 
 
 def title_of(architecture):
-    """The field's name of a network.
+    """The field's name of a network, and its last activation where that is not the usual one.
 
     Example:
         >>> title_of({"name": "densenet_bc", "depth": 40}), title_of({"name": "wide_resnet"})
         ('DenseNet-BC-40-12', 'WRN-28-10')
+        >>> title_of({"name": "wide_resnet", "last_activation": "tanh"})
+        'WRN-28-10, tanh features'
     """
-    return TITLES[architecture["name"]].format_map(arguments_of(architecture))
+    given, usual = (arguments_of(each) for each in (architecture, {"name": architecture["name"]}))
+    title = TITLES[architecture["name"]].format_map(given)
+    last = given["last_activation"]
+    return title if last == usual["last_activation"] else f"{title}, {last} features"

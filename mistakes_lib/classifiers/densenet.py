@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mistakes_lib.classifiers import fused
-from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
+from mistakes_lib.classifiers.feature_classifier import LAST_ACTIVATIONS, FeatureClassifier
 from mistakes_lib.support.dropout import Dropout
 from mistakes_lib.support.settings import (
     SettingsError,
@@ -18,8 +18,6 @@ from mistakes_lib.support.settings import (
 )
 
 __all__ = ["densenet_bc"]
-
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 class _Bottleneck(nn.Module):
@@ -84,7 +82,7 @@ class _Body(nn.Sequential):
     growth_rate=whole(1, 1000),
     compression=number(gt=0, le=1),
     dropout=number(ge=0, lt=1),
-    last_activation=one_of(*ACTIVATIONS),
+    last_activation=one_of(*LAST_ACTIVATIONS),
 )
 def densenet_bc(
     num_classes,
@@ -140,7 +138,7 @@ def densenet_bc(
     body.extend(
         [
             nn.BatchNorm2d(channels),
-            ACTIVATIONS[last_activation](),
+            LAST_ACTIVATIONS[last_activation](),
             nn.AdaptiveAvgPool2d(1),  # (n, d, h, w) → (n, d, 1, 1)
             nn.Flatten(),
         ]

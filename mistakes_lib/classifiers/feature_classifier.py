@@ -6,7 +6,10 @@ from torch import nn
 from mistakes_lib.classifiers.heads import HeadInput, as_linear, find_head, input_channels
 from mistakes_lib.classifiers.weights import unwrap
 
-__all__ = ["FeatureClassifier", "input_channels"]
+__all__ = ["LAST_ACTIVATIONS", "FeatureClassifier", "input_channels"]
+
+# What makes the features, after the last batch normalisation of a network that we build.
+LAST_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 class FeatureClassifier(nn.Module):

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
+from mistakes_lib.classifiers.feature_classifier import LAST_ACTIVATIONS, FeatureClassifier
 from mistakes_lib.support.dropout import Dropout
-from mistakes_lib.support.settings import checked_arguments, number, six_n_plus_4, whole
+from mistakes_lib.support.settings import checked_arguments, number, one_of, six_n_plus_4, whole
 
 __all__ = ["wide_resnet"]
 
@@ -38,6 +38,7 @@ class _Block(nn.Module):
     depth=six_n_plus_4(),
     widen_factor=whole(1, 1000),
     dropout=number(ge=0, lt=1),
+    last_activation=one_of(*LAST_ACTIVATIONS),
 )
 def wide_resnet(
     num_classes,
@@ -45,6 +46,7 @@ def wide_resnet(
     depth=28,
     widen_factor=10,
     dropout=0.3,
+    last_activation="relu",
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
 ):
@@ -55,6 +57,8 @@ def wide_resnet(
         depth: 6 n + 4, with n residual blocks in each of three groups.
         widen_factor: width of the groups over that of a plain ResNet (16, 32, 64).
         dropout: probability of dropping an activation between a block's two convolutions.
+        last_activation: "relu" or "tanh", after the last batch normalisation; the paper has tanh
+            in its DenseNet only.
         mean: per-channel mean of the training pixels in [0, 1].
         std: per-channel standard deviation of the training pixels.
 
@@ -78,7 +82,7 @@ def wide_resnet(
     body.extend(
         [
             nn.BatchNorm2d(channels_in),
-            nn.ReLU(inplace=True),
+            LAST_ACTIVATIONS[last_activation](),
             nn.AdaptiveAvgPool2d(1),  # (n, d, h, w) → (n, d, 1, 1)
             nn.Flatten(),
         ]
@@ -89,6 +93,7 @@ def wide_resnet(
         "depth": depth,
         "widen_factor": widen_factor,
         "dropout": dropout,
+        "last_activation": last_activation,
         "mean": [float(value) for value in mean],
         "std": [float(value) for value in std],
     }

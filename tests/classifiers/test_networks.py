@@ -133,8 +133,9 @@ def test_wide_resnet_computes_what_its_authors_wrote_down():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_tanh_bounds_the_features(training):
-    network = small_densenet()
+@pytest.mark.parametrize("small", [small_densenet, small_wide_resnet])
+def test_tanh_bounds_the_features(small, training):
+    network = small(last_activation="tanh")
     last_norm = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
     nn.init.constant_(last_norm.weight, 50.0)
     features = network.train(training).features(10 * images())
@@ -142,8 +143,20 @@ def test_tanh_bounds_the_features(training):
     assert features.min() < -0.01
 
 
-def test_relu_features_are_not_bounded():
-    network = small_densenet(last_activation="relu")
+@pytest.mark.parametrize("last", ["relu", "tanh"])
+def test_the_last_activation_acts_on_the_last_normalisation_before_the_average(last):
+    torch.manual_seed(0)
+    network, seen = lively(small_wide_resnet(last_activation=last)), []
+    last_norm = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    last_norm.register_forward_hook(lambda module, given, out: seen.append(out.clone()))
+    features = network.features(images())
+    expected = getattr(torch, last)(seen[0]).mean(dim=(2, 3))
+    torch.testing.assert_close(features, expected)
+
+
+@pytest.mark.parametrize("small", [small_densenet, small_wide_resnet])
+def test_relu_features_are_not_bounded(small):
+    network = small(last_activation="relu")
     last_norm = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
     nn.init.constant_(last_norm.weight, 50.0)
     features = network.features(images())
@@ -212,6 +225,7 @@ def test_dropout_acts_in_training_only(make):
     [
         lambda: small_densenet(mean=MEAN, std=STD, compression=0.7, last_activation="relu"),
         lambda: small_wide_resnet(mean=np.float32(MEAN), std=torch.tensor(STD), dropout=0.1),
+        lambda: small_wide_resnet(last_activation="tanh"),
     ],
 )
 def test_the_description_makes_the_same_network(make):
@@ -266,6 +280,7 @@ def test_a_description_without_classes_is_refused():
         (wide_resnet, {"depth": 27}, "depth must be 6 n .*got 27"),
         (wide_resnet, {"widen_factor": 0}, "widen_factor must be at least 1"),
         (wide_resnet, {"dropout": 2}, "dropout"),
+        (wide_resnet, {"last_activation": "Tanh"}, "last_activation must be 'tanh' or 'relu'"),
         (wide_resnet, {"depth": 10, "widen_factor": 1, "std": (1, np.nan, 1)}, "std must be"),
     ],
 )
