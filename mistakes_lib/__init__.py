@@ -136,6 +136,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "make_run",
             "publish_run",
             "published_runs",
+            "published_twins",
             "train_run",
         ],
         "scores": [

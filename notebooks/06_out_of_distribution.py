@@ -43,6 +43,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from mistakes_lib import (
+    LogLikelihood,
     as_evidence,
     auroc_table,
     claim_badges,
@@ -56,6 +57,7 @@ from mistakes_lib import (
     mann_whitney,
     mark_class_agnostic,
     plotting,
+    published_twins,
     readable,
     score_many,
     score_pairs,
@@ -451,6 +453,39 @@ Markdown(
         else "The mixture finds noise likelier than test images, though zeros do not explain it."
     )
 )
+
+# %% [markdown]
+# Is it the ReLU? Two small Wide ResNets are twins: the same network, recipe and seed, but one has ReLU and
+# the other tanh after its last batch normalisation (presets `wrn_10_2` and `wrn_10_2_tanh`). Each has its
+# own mixture of 100 Gaussians. If zeros make noise likely, noise is less likely with tanh.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the twins"}
+columns, noise = {}, {}
+for twin in published_twins():
+    title, inputs = twin.info["title"], twin.features("test")
+    strange = {name: twin.ood(name) for name in twin.ood_sets}
+    drawn = score_many({"density": LogLikelihood(twin.density(100))}, inputs, strange)
+    tested = {name: mann_whitney(*each["density"]) for name, each in drawn.items()}
+    noise[title] = tested["gaussian_noise"]
+    both = {"test": inputs.features, "noise": strange["gaussian_noise"].features}
+    columns[title] = {"accuracy": inputs.accuracy}
+    columns[title] |= {f"zeros, {k}": share for k, share in share_of_zeros(both)["zeros"].items()}
+    columns[title] |= {f"AUROC, {plotting.set_name(k)}": u.auroc for k, u in tested.items()}
+twins = pd.DataFrame(columns)
+twins.round(2) if noise else print("The twins are published in a clone of the repository.")
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+text = "Nothing can be said of the twins here."
+if noise:
+    relu, tanh = noise.values()  # in the order of the columns
+    words = [f"{u.auroc:.2f} [{u.auroc_ci[0]:.2f}, {u.auroc_ci[1]:.2f}]" for u in (relu, tanh)]
+    explained = relu.auroc_ci[1] < tanh.auroc_ci[0]
+    text = (
+        f"The AUROC of the density for noise is {words[0]} with ReLU and {words[1]} with tanh: "
+        + ("the last ReLU" if explained else "not the last ReLU")
+        + " is what makes noise likely here."
+    )
+Markdown(text)
 
 # %% [markdown]
 # ## In short

@@ -3,9 +3,14 @@
 from pathlib import Path
 
 from mistakes_lib.runs.reading import Run
-from mistakes_lib.support.locations import PUBLISHED_RUNS, runs_root, without_a_clone
+from mistakes_lib.support.locations import (
+    PUBLISHED_RUNS,
+    PUBLISHED_TWINS,
+    runs_root,
+    without_a_clone,
+)
 
-__all__ = ["load_run", "published_runs"]
+__all__ = ["load_run", "published_runs", "published_twins"]
 
 
 def load_run(path):
@@ -51,3 +56,19 @@ def published_runs():
         True
     """
     return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
+
+
+def published_twins():
+    """Small runs beside the published ones, which differ in the network's last activation alone.
+
+    They are made to be compared with each other, not with the paper's networks: they hold features
+    of test images and of strange images, and no attacks.
+
+    Returns:
+        list of Run in the order of their names; empty where the library stands without its clone.
+
+    Example:
+        >>> [run.info["title"] for run in published_twins()]
+        ['WRN-10-2', 'WRN-10-2, tanh features']
+    """
+    return [Run(file.parent) for file in sorted(PUBLISHED_TWINS.glob("*/*/*/run.json"))]

@@ -10,6 +10,7 @@ __all__ = [
     "PARAMETERS",
     "PUBLISHED_RUNS",
     "PUBLISHED_SWEEPS",
+    "PUBLISHED_TWINS",
     "ROOT",
     "runs_root",
     "without_a_clone",
@@ -24,6 +25,7 @@ CHAPTERS = ROOT / "notebooks"
 PARAMETERS = CHAPTERS / "parameters"
 PUBLISHED_RUNS = BOOK / "runs"
 PUBLISHED_SWEEPS = BOOK / "sweeps"
+PUBLISHED_TWINS = BOOK / "twins"
 
 
 def runs_root(root=None):
