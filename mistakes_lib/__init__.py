@@ -130,6 +130,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Experiment",
             "Run",
             "compare_settings",
+            "failures_of",
             "load_experiment",
             "load_experiments",
             "load_run",

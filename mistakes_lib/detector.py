@@ -9,13 +9,13 @@ from mistakes_lib.classifiers.loading import Network
 from mistakes_lib.classifiers.weights import unwrap
 from mistakes_lib.data.reading import Preprocessing
 from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.density.gmm import reg_covar_for
 from mistakes_lib.evaluation.tables import fit_scorer
 from mistakes_lib.evaluation.thresholds import conformal_threshold, select_threshold
 from mistakes_lib.features.feature_set import extract_features
 from mistakes_lib.features.stored import fingerprint_of
 from mistakes_lib.scores import Scorer
 from mistakes_lib.scores.registry import METHODS, find_method
-from mistakes_lib.support.blocks import row_blocks
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import load_arrays, save_arrays
 
@@ -28,8 +28,6 @@ __all__ = [
     "usual_components",
     "usual_mixture",
 ]
-
-REGULARISATION = 1e-6  # of the features' mean variance, added to every variance of a mixture
 
 
 @dataclass(frozen=True)
@@ -180,21 +178,12 @@ def usual_mixture(train, n_components=None, *, random_state=0, verbose=0):
         >>> float(usual_mixture(FeatureSet(rows, np.zeros((2, 2)))).reg_covar)  # variance 1e-8
         1e-14
     """
-    variance = float(np.float32(_mean_variance(train.features)))
     return DiagonalGMM(
         usual_components(train) if n_components is None else n_components,
-        reg_covar=float(f"{REGULARISATION * variance:.3g}") or REGULARISATION,
+        reg_covar=reg_covar_for(train.features),
         random_state=random_state,
         verbose=verbose,
     )
-
-
-def _mean_variance(features):
-    """Of the columns of (n, d), in float64, in blocks of rows."""
-    mean, total = features.mean(axis=0, dtype=np.float64), 0.0
-    for rows in row_blocks(len(features)):
-        total += np.square(features[rows] - mean).sum()
-    return total / features.size
 
 
 def guarantee(false_alarms):

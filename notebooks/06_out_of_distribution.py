@@ -482,8 +482,9 @@ if noise:
     explained = relu.auroc_ci[1] < tanh.auroc_ci[0]
     text = (
         f"The AUROC of the density for noise is {words[0]} with ReLU and {words[1]} with tanh: "
-        + ("the last ReLU" if explained else "not the last ReLU")
-        + " is what makes noise likely here."
+        + ("tanh makes noise" if explained else "tanh does not make noise")
+        + " less likely, so zeros are "
+        + ("a reason." if explained else "not the reason.")
     )
 Markdown(text)
 
@@ -586,8 +587,6 @@ answer = values["gaussian_noise"]
 # ```
 
 # %%
-from mistakes_lib import LogLikelihood
-
 small = LogLikelihood(source.density(max(1, n_components // 10), seed=seed))
 for name in source.ood_sets:
     pair = score_pairs({"small": small}, test, source.ood(name))

@@ -48,6 +48,7 @@ from mistakes_lib import (
     conformal_p_values,
     corruption_sentence,
     corruption_table,
+    failures_of,
     joint_conformal_p_values,
     load_run,
     plotting,
@@ -64,13 +65,8 @@ usual_ones = source.scorers(n_components, seed=seed)
 scorers = {density: usual_ones[f"GMM-{n_components}"], confidence: usual_ones["Calibrated"]}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: shares caught"}
-failures = {"own mistakes": test[~test.correct]}
-for name in source.experiment.attacks:
-    for level in source.eps_levels:
-        attacked = source.attack(name, level / 255)
-        if not attacked.correct.all():  # an attack counts where it fools the network
-            failures[plotting.set_name(f"{name}-{level:g}")] = attacked[~attacked.correct]
-failures |= {plotting.set_name(name): source.ood(name) for name in source.ood_sets}
+# An attack counts where it fools the network.
+failures = {plotting.set_name(name): batch for name, batch in failures_of(source).items()}
 groups = {"correct": test[test.correct], **failures}
 scores = score_many(scorers, validation[validation.correct], groups)
 calibration = {name: pair[0] for name, pair in scores["correct"].items()}

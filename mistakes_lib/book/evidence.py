@@ -14,6 +14,7 @@ from mistakes_lib.evaluation.one_detector import shares_caught
 from mistakes_lib.evaluation.paired import VERDICT_WORDS, compare_scores, tally_verdicts
 from mistakes_lib.evaluation.tables import score_many, score_pairs
 from mistakes_lib.purification import purification_effect, purification_path, purify
+from mistakes_lib.runs import failures_of
 from mistakes_lib.scores import LogLikelihood
 from mistakes_lib.support.locations import BOOK
 from mistakes_lib.support.storage import atomic_write, sha256_of
@@ -149,13 +150,7 @@ def _one_detector(run, scorers):
     """One mixture, one threshold at 5 % false alarms: the worst share caught of each failure."""
     pair = {name: scorers[name] for name in (OURS, "Calibrated")}
     validation, test = run.features("validation"), run.features("test")
-    failures = {"mistakes": test[~test.correct]}
-    for name in run.experiment.attacks:
-        for level in run.eps_levels:
-            batch = run.attack(name, level / 255)
-            if not batch.correct.all():  # an attack counts where it fooled the network
-                failures[f"{name}_{level}"] = batch[~batch.correct]
-    failures |= {name: run.ood(name) for name in run.ood_sets}
+    failures = failures_of(run)
     groups = {"false alarms": test[test.correct], **failures}
     scored = score_many(pair, validation[validation.correct], groups)
     calibration = {name: own[0] for name, own in scored["false alarms"].items()}

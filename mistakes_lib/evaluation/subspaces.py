@@ -7,12 +7,12 @@ import pandas as pd
 from sklearn.utils import check_scalar
 
 from mistakes_lib.density import DiagonalGMM
+from mistakes_lib.density.gmm import reg_covar_for
 from mistakes_lib.evaluation.hypothesis import mann_whitney
 from mistakes_lib.support.checks import as_matrix
 
 __all__ = ["feature_subspaces", "information_by_subspace", "share_of_zeros"]
 
-REGULARISATION = 1e-6  # of a view's mean variance: views differ in scale by orders of magnitude
 TOLERANCE = 1e-2  # nats a row: an AUROC does not change by what is below
 
 
@@ -107,8 +107,8 @@ def information_by_subspace(
     rows = {}
     for name, (dimensions, view) in views.items():
         seen = view(fit_on)
-        own = {"reg_covar": REGULARISATION * seen.var(axis=0).mean(), "tol": TOLERANCE}
-        mixture = DiagonalGMM(n_components, random_state=random_state, device=device, **own)
+        own = {"random_state": random_state, "tol": TOLERANCE, "device": device}
+        mixture = DiagonalGMM(n_components, reg_covar=reg_covar_for(seen), **own)
         mixture.fit(seen)
         for failure, pair in groups.items():
             rows[name, failure] = dimensions, *(mixture.score_samples(view(f)) for f in pair)

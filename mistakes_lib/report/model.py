@@ -14,6 +14,7 @@ from mistakes_lib.report.understood import summary, try_other_inputs
 __all__ = ["report_on_model"]
 
 
+# Longer than 60 lines: every option is an argument of its own, so that an editor names it.
 def report_on_model(
     model,
     images,

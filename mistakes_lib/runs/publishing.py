@@ -11,7 +11,6 @@ from mistakes_lib.runs.files import (
     PIXEL_CNN,
     TRAINING_FEATURES,
     holds_features,
-    read_batch,
     write_head,
     write_without_logits,
 )
@@ -102,6 +101,5 @@ def _accuracies(run):
     found = {"features": dict(run.info["accuracy"]), "attacks": dict(run.info["attack_accuracy"])}
     for name in map(Path, run.info["files"]):
         if name.parent.name in found:
-            batch = read_batch(run.file(str(name)), lambda: run.head)
-            found[name.parent.name][name.stem] = batch.accuracy
+            found[name.parent.name][name.stem] = run.batch(str(name)).accuracy
     return {"accuracy": found["features"], "attack_accuracy": found["attacks"]}

@@ -129,12 +129,13 @@ class Run:
         """The network's last layer, ``nn.Linear(d, c)`` from features to logits."""
         return self.classifier().head if self.has_classifier else read_head(self.file(HEAD))
 
-    def _batch(self, name):
+    def batch(self, name):
+        """FeatureSet of one of the files in ``run.json``, such as "ood/svhn.safetensors"."""
         return read_batch(self.file(name), lambda: self.head)
 
     def features(self, split):
         """FeatureSet of "train", "validation" or "test"."""
-        return self._batch(f"features/{split}.safetensors")
+        return self.batch(f"features/{split}.safetensors")
 
     def labelled(self):
         """Whose labels the training saw, bool (n,): True for all but in semi-supervised training.
@@ -152,7 +153,7 @@ class Run:
                 one of ``experiment.kurakin_levels``); 0.1 is the level 25.5.
         """
         known = self.experiment.kurakin_levels if name == "kurakin" else self.eps_levels
-        return self._batch(attack_file(name, self._nearest_level(eps, known)))
+        return self.batch(attack_file(name, self._nearest_level(eps, known)))
 
     def eps_level(self, eps):
         """The one of :attr:`eps_levels` that an L∞ radius in [0, 1] pixel units is.
@@ -178,7 +179,7 @@ class Run:
             weight: of the log-likelihood, one of ``experiment.adaptive.weights``; the images are
                 the first ones of :attr:`attacked`.
         """
-        return self._batch(adaptive_file(weight))
+        return self.batch(adaptive_file(weight))
 
     @property
     def eps_levels(self):
@@ -216,7 +217,7 @@ class Run:
         """
         if strength not in STRENGTHS:
             raise ValueError(f"strength must be one of {STRENGTHS}, got {strength!r}")
-        batch, n = self._batch(corruption_file(kind)), len(self.corrupted)
+        batch, n = self.batch(corruption_file(kind)), len(self.corrupted)
         return batch[(strength - 1) * n : strength * n]
 
     @property
@@ -226,7 +227,7 @@ class Run:
 
     def ood(self, name):
         """FeatureSet (without labels) of an out-of-distribution set."""
-        return self._batch(ood_file(name))
+        return self.batch(ood_file(name))
 
     def ood_labels(self, name):
         """What the images of an out-of-distribution set show, in the classes of that set.
