@@ -42,6 +42,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
+from scipy.stats import binomtest
 from torch import nn
 
 from mistakes_lib import (
@@ -389,35 +390,46 @@ if len(forced) and len(natural):
 # $$ (eq-adaptive)
 # ```
 #
+# Two more attacks take more steps. The *hinge* climbs only until the prediction is wrong and the likelihood
+# passes the detector's threshold $T$ {cite}`carlini2017towards`: it raises
+# $-\max(0, 2 + z_y - \max_{j \neq y} z_j) - w \max(0, T - \log p(f(X))) / D$, with the logits $z$. The *match*
+# gives an image the features of a clean image of another class, $-\lVert f(X) - F' \rVert^2$, and never asks
+# the detector {cite}`sabour2016adversarial`.
+#
 # The table gives the share of images that fool the network, and the share that does so *unnoticed* when
-# the detector is set to flag 5 % of clean images. Below stands the AUROC of every method. $w = 0$ is
-# BIM.
+# the detector is set to flag 5 % of the validation images. Below stands the AUROC of every method. $w = 0$
+# is BIM.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the attack that knows the detector"}
-adaptive, knowing = source.experiment.adaptive, {}
-limit = np.quantile(scorers[ours].score_samples(clean), 0.05)
-batches = {w: source.adaptive_attack(w) for w in (adaptive.weights if adaptive else ())}
-for weight, side in score_many(scorers, clean, batches).items():
-    fooled = ~batches[weight].correct
-    shares = {
-        "fooled": fooled.mean(),
-        "fooled, unnoticed": (fooled & (side[ours][1] >= limit)).mean(),
-    }
-    knowing[weight] = shares | auroc_table(side, confidence=confidence).AUROC.to_dict()
-knowing = pd.DataFrame(knowing).rename_axis(columns="w")
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: attacks that know the detector"}
+adaptive, knowing, hits = source.experiment.adaptive, {}, {}
+limit = np.quantile(scorers[ours].score_samples(source.features("validation")), 0.05)
+batches = {name: source.adaptive_attack(name) for name in (adaptive.names if adaptive else ())}
+for name, side in score_many(scorers, clean, batches).items():
+    word = name if isinstance(name, str) else f"w = {name:g}"
+    word = word.replace("hinge-", "hinge, w = ")
+    fooled = ~batches[name].correct
+    hits[word] = fooled & (side[ours][1] >= limit)
+    shares = {"fooled": fooled.mean(), "fooled, unnoticed": hits[word].mean()}
+    knowing[word] = shares | auroc_table(side, confidence=confidence).AUROC.to_dict()
+knowing, hits = pd.DataFrame(knowing), pd.DataFrame(hits)
 plotting.call_by_name(mark_class_agnostic(knowing, scorers)).round(2) if adaptive else None
+
+# %% [markdown]
+# The attacker may choose the best of these attacks, but not on the images on which we judge it. So it is
+# chosen on every second image and judged on the others. What it reaches is what *these* attacks reach.
+# A better attack may reach more.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 text = "No such attack has been computed yet for this network."
 if adaptive:
-    blind, *_ = unnoticed = knowing.loc["fooled, unnoticed"]
+    blind, *others = hits
+    best = hits[others][::2].mean().idxmax()
+    judged = hits[1::2]
+    low, high = binomtest(int(judged[best].sum()), len(judged)).proportion_ci(confidence)
     text = (
-        f"On {adaptive.images} images at ε = {adaptive.eps_level}/255, BIM fools the network "
-        f"unnoticed on {blind:.0%}. The attacker who knows the detector does so on "
-        f"{unnoticed.iloc[1:].max():.0%} at best ($w$ = {unnoticed.iloc[1:].idxmax():g}). The "
-        f"largest $w$ takes the AUROC of density to {knowing.loc[ours].iloc[-1]:.2f}, at the price "
-        f"of fooling the network on {knowing.loc['fooled'].iloc[-1]:.0%} instead of "
-        f"{knowing.loc['fooled'].iloc[0]:.0%}."
+        f"At ε = {adaptive.eps_level:g}/255, BIM fools the network unnoticed on {judged[blind].mean():.0%} of "
+        f"{len(judged)} images. The best attack that knows the detector ({best}) does so on "
+        f"{judged[best].mean():.0%} of the same images ({confidence:.0%} interval {low:.0%} to {high:.0%})."
     )
 Markdown(text)
 

@@ -161,9 +161,14 @@ def corruption_file(kind):
     return f"corruptions/{kind}.safetensors"
 
 
-def adaptive_file(weight):
-    """Where a run keeps the features of images attacked with this weight of the likelihood."""
-    return f"attacks/adaptive-{weight:g}.safetensors"
+def adaptive_file(name):
+    """Where a run keeps the features of images attacked by one who knows the detector.
+
+    Args:
+        name: one of :attr:`~mistakes_lib.runs.kinds.AdaptiveAttack.names`.
+    """
+    text = name if isinstance(name, str) else f"{name:g}"
+    return f"attacks/adaptive-{text}.safetensors"
 
 
 def scorer_file(scorer):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WrapValidator
 from mistakes_lib.classifiers import check_architecture
 from mistakes_lib.data.named import DATASETS
 from mistakes_lib.density import FeatureMAF, FeatureVAE, PixelCNN
-from mistakes_lib.support.settings import kept, number, settings, several, whole
+from mistakes_lib.support.settings import FLAG, kept, number, settings, several, whole
 from mistakes_lib.support.suggestions import did_you_mean
 
 __all__ = [
@@ -85,25 +85,39 @@ class DeepDensities:
 
 @settings("adaptive")
 class AdaptiveAttack:
-    """The attacker who knows the detector: :func:`~mistakes_lib.attacks.adaptive.adaptive_bim`.
+    """The attacker who knows the detector, by each of :mod:`mistakes_lib.attacks.adaptive`.
 
     Args:
         eps_level: L∞ radius in units of 1/255.
         n_components: of the mixture that is climbed, one of the run's ``mixtures``.
-        weights: of its log-likelihood beside the loss; 0 is BIM.
+        weights: of its log-likelihood beside the loss, for ``adaptive_bim``; 0 is BIM.
+        hinge_weights: of what it lacks to the detector's threshold, for ``hinge_attack``; the
+            threshold flags 5 % of the validation images.
+        match: attack by ``feature_match`` as well; the features to be matched are those of
+            validation images.
         images: how many of the run's attacked images, the first ones.
-        iterations: gradient steps.
+        iterations: gradient steps of ``adaptive_bim``.
+        more_iterations: gradient steps of ``hinge_attack`` and ``feature_match``.
 
     Raises:
         ValueError: a value of a wrong type or outside its range, or an unknown name.
 
     Example:
-        >>> AdaptiveAttack(weights=[0, 1]).weights
-        (0, 1)
+        >>> AdaptiveAttack(weights=[0, 1], hinge_weights=[0.3], match=True).names
+        (0, 1, 'hinge-0.3', 'match')
     """
 
     eps_level: number(gt=0, le=255) = 8
     n_components: whole(1) = 1000
     weights: several(number(ge=0)) = (0, 0.1, 1, 10)
+    hinge_weights: several(number(ge=0)) = ()
+    match: FLAG = False
     images: whole(1) = 300
     iterations: whole(1) = 30
+    more_iterations: whole(1) = 100
+
+    @property
+    def names(self):
+        """The attacks, a tuple: each weight, then such as "hinge-0.3", then "match"."""
+        hinges = tuple(f"hinge-{weight:g}" for weight in self.hinge_weights)
+        return (*self.weights, *hinges, *(["match"] if self.match else []))

@@ -172,14 +172,14 @@ class Run:
             )
         return level
 
-    def adaptive_attack(self, weight):
+    def adaptive_attack(self, name):
         """FeatureSet of the images attacked by one who knows the detector, with their labels.
 
         Args:
-            weight: of the log-likelihood, one of ``experiment.adaptive.weights``; the images are
-                the first ones of :attr:`attacked`.
+            name: one of ``experiment.adaptive.names``: a weight of the log-likelihood,
+                "hinge-<weight>" or "match". The images are the first ones of :attr:`attacked`.
         """
-        return self.batch(adaptive_file(weight))
+        return self.batch(adaptive_file(name))
 
     @property
     def eps_levels(self):

@@ -43,12 +43,21 @@ EXPERIMENT = Experiment(
     mixtures=(2,),
     deep_densities={"vae": {"hidden": 4, "latent": 2, "epochs": 2, "importance_samples": 8}},
     pixel_cnn={"n_filters": 2, "n_resnets": 1, "n_mixtures": 2, "n_scales": 1, "epochs": 1},
-    adaptive=AdaptiveAttack(eps_level=32, n_components=2, weights=(0, 2.5), images=5, iterations=3),
+    adaptive=AdaptiveAttack(
+        eps_level=32,
+        n_components=2,
+        weights=(0, 2.5),
+        hinge_weights=(0.3,),
+        match=True,
+        images=5,
+        iterations=3,
+        more_iterations=4,
+    ),
 )
 FEATURES = {f"features/{split}.safetensors" for split in ("train", "validation", "test")}
 ATTACKS = {f"attacks/{name}-{level}.safetensors" for name in ("fgsm", "bim") for level in (8, 32)}
 ATTACKS |= {"attacks/kurakin-2.safetensors"}
-ADAPTIVE = {"attacks/adaptive-0.safetensors", "attacks/adaptive-2.5.safetensors"}
+ADAPTIVE = {f"attacks/adaptive-{name}.safetensors" for name in (0, 2.5, "hinge-0.3", "match")}
 SCORERS = {
     f"scorers/{name}.safetensors"
     for name in ("mahalanobis", "relative-mahalanobis", "vim", "zheng-hong-1")

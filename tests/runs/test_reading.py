@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import mistakes_lib.runs.finding
-from mistakes_lib.attacks import adaptive_bim, bim, fgsm
+from mistakes_lib.attacks import bim, fgsm
 from mistakes_lib.data.corruptions import corrupt
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.density import DiagonalGMM, FeatureVAE, PixelCNN
@@ -63,7 +62,7 @@ def test_run_json_says_what_the_run_is(run):
     assert run.ood_sets == {"photo_patches": load_dataset("photo_patches").description}
     assert list(info["attack_accuracy"]) == [
         *("fgsm-8", "fgsm-32", "bim-8", "bim-32", "kurakin-2"),
-        *("adaptive-0", "adaptive-2.5"),
+        *("adaptive-0", "adaptive-2.5", "adaptive-hinge-0.3", "adaptive-match"),
     ]
 
 
@@ -210,21 +209,6 @@ def test_a_deep_density_with_another_seed_is_fitted_now(run):
     assert not np.allclose(density.score_samples(test), run.deep_density("vae").score_samples(test))
     with pytest.raises(FileNotFoundError, match="has no density 'maf'; it has: vae"):
         run.deep_density("maf")
-
-
-@pytest.mark.parametrize("weight", [0, 2.5])
-def test_the_adaptive_attack_climbs_the_runs_mixture(run, weight):
-    rows = run.attacked[:5]
-    images = torch.from_numpy(digits().images[rows]).float() / 255
-    labels, classifier = digits().labels[rows], run.classifier()
-    options = {"weight": weight, "iterations": 3, "device": "cpu"}
-    expected = adaptive_bim(classifier, run.density(2), images, labels, 32 / 255, **options)
-    stored = run.adaptive_attack(weight)
-    again = extract_features(classifier, expected, device="cpu")
-    np.testing.assert_allclose(stored.logits, again.logits, rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(stored.labels, labels)
-    with pytest.raises(FileNotFoundError, match="has no attacks/adaptive-7"):
-        run.adaptive_attack(7)
 
 
 @pytest.mark.parametrize(("n_components", "seed"), [(2, None), (2, 1), (3, None)])

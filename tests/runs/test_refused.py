@@ -14,6 +14,7 @@ from mistakes_lib.runs.experiment import (
     load_experiments,
 )
 from mistakes_lib.runs.finding import published_runs
+from mistakes_lib.runs.kinds import AdaptiveAttack
 from mistakes_lib.training.ensembles import TemporalEnsembling
 from mistakes_lib.training.recipe import Recipe
 from tests.helpers.parameters import DENSENET, SMALL, WITH_PRESETS, changed, without
@@ -253,12 +254,15 @@ def test_the_published_runs_experiments_are_accepted(run):
     written = run.info["experiment"]
     again = json.loads(json.dumps(run.experiment.to_dict()))
     recipes = [[each.pop("recipe"), *each.pop("then", [])] for each in (written, again)]
+    knowing = [each.pop("adaptive", None) or {} for each in (written, again)]
     assert written == {name: again[name] for name in written}
     more = set(again) - set(written)  # which a run of before does not know, nor asks for
     assert not any(again[name] for name in more)
     for ours, theirs in zip(*recipes, strict=True):  # a run of before says less
         assert ours.items() <= theirs.items()
         assert Recipe(**ours) == Recipe(**theirs)
+    assert knowing[0].items() <= knowing[1].items()
+    assert not knowing[0] or AdaptiveAttack(**knowing[0]) == run.experiment.adaptive
 
 
 def test_all_experiments_are_the_files_own_and_its_other_presets(write):

@@ -1,8 +1,17 @@
 """Adversarial images of a run, by those who know the classifier and those who know the detector."""
 
+import numpy as np
 import torch
 
-from mistakes_lib.attacks import adaptive_bim, bim, fgsm, kurakin_steps
+from mistakes_lib.attacks import (
+    adaptive_bim,
+    bim,
+    feature_match,
+    fgsm,
+    hinge_attack,
+    kurakin_steps,
+    targets_elsewhere,
+)
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.runs.files import CLASSIFIER, adaptive_file, attack_file, mixture_file
 from mistakes_lib.runs.stages.features import drawn_rows
@@ -10,6 +19,7 @@ from mistakes_lib.runs.stages.features import drawn_rows
 __all__ = ["adaptive_attack", "attacked_rows", "attacks"]
 
 ATTACKS = {"fgsm": fgsm, "bim": bim, "kurakin": bim}
+FALSE_ALARMS = 0.05  # of the detector that a hinge is to pass
 
 
 def attacked_rows(journal):
@@ -46,29 +56,37 @@ def attacks(journal):
 
 
 def adaptive_attack(journal):
-    """Attack the classifier and the mixture at once, for each weight of the second."""
+    """Attack the classifier and the mixture at once, in each way that the experiment names."""
     own = journal.experiment.adaptive
     if own is None:
         return
     test = journal.own_images("test")[attacked_rows(journal)[: own.images]]
-    mixture = mixture_file(own.n_components)
-    for weight in own.weights:
+    for name in own.names:
 
-        def compute(path, weight=weight):
-            adversarial = adaptive_bim(
-                journal.classifier,
-                DiagonalGMM.load(journal.folder / mixture),
-                _pixels(test),
-                test.labels,
-                own.eps_level / 255,
-                weight=weight,
-                iterations=own.iterations,
-                device=journal.device,
-                progress=journal.progress,
-            )
+        def compute(path, name=name):
+            adversarial = _attack_knowing(journal, name, test)
             batch = journal.extract(path, adversarial, test.labels)
             return {"accuracy": batch.accuracy, "count": len(batch)}
 
-        inputs = [journal.sha(CLASSIFIER), journal.sha(mixture), test.fingerprint]
-        inputs += [own.eps_level, own.iterations, weight]
-        journal.stage(adaptive_file(weight), inputs, compute)
+        inputs = [journal.sha(CLASSIFIER), journal.sha(mixture_file(own.n_components))]
+        iterations = own.more_iterations if isinstance(name, str) else own.iterations
+        inputs += [test.fingerprint, own.eps_level, iterations, name]
+        journal.stage(adaptive_file(name), inputs, compute)
+
+
+def _attack_knowing(journal, name, test):
+    """The images as one attack of ``AdaptiveAttack.names`` changes them."""
+    own, known = journal.experiment.adaptive, journal.features("validation")
+    density = DiagonalGMM.load(journal.folder / mixture_file(own.n_components))
+    given = journal.classifier, density, _pixels(test), test.labels
+    options = {"eps": own.eps_level / 255, "device": journal.device, "progress": journal.progress}
+    if not isinstance(name, str):
+        return adaptive_bim(*given, **options, weight=name, iterations=own.iterations)
+    options["iterations"] = own.more_iterations
+    if name == "match":
+        clean = journal.features("test")[attacked_rows(journal)[: own.images]]
+        targets = targets_elsewhere(clean.features, test.labels, known.features, known.predictions)
+        return feature_match(journal.classifier, *given[2:], targets, **options)
+    threshold = np.quantile(density.score_samples(known.features), FALSE_ALARMS)
+    weight = float(name.removeprefix("hinge-"))
+    return hinge_attack(*given, **options, threshold=float(threshold), weight=weight)

@@ -3,15 +3,10 @@
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.density.gmm.gmm import MAX_ITER
 from mistakes_lib.evaluation.tables import fit_scorer, usual_scorers
-from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.files import TRAINING_FEATURES, labelled_rows, mixture_file, scorer_file
 from mistakes_lib.runs.kinds import DEEP_DENSITIES
 
 __all__ = ["deep_densities", "mixtures", "scorers"]
-
-
-def _load(journal, split):
-    return FeatureSet.load(journal.folder / f"features/{split}.safetensors")
 
 
 def mixtures(journal):
@@ -26,7 +21,7 @@ def mixtures(journal):
                 device=journal.device,
                 verbose=journal.verbose,
             )
-            gmm.fit(_load(journal, "train").features)
+            gmm.fit(journal.features("train").features)
             gmm.set_params(verbose=0).save(path)  # quiet or not, the same bytes
             return {"iterations": int(gmm.n_iter_), "converged": bool(gmm.converged_)}
 
@@ -47,7 +42,7 @@ def deep_densities(journal):
                 device=journal.device,
                 verbose=journal.verbose,
             )
-            density.fit(_load(journal, "train").features, checkpoint=checkpoint)
+            density.fit(journal.features("train").features, checkpoint=checkpoint)
             density.set_params(verbose=0).save(path)
             return {"epochs": len(density.losses_)}
 
@@ -69,7 +64,7 @@ def scorers(journal):
     for file, scorer in files.items():
 
         def compute(path, scorer=scorer):
-            train, validation = (_load(journal, split) for split in splits)
+            train, validation = (journal.features(split) for split in splits)
             labelled = labelled_rows(own, train.labels)
             fit_scorer(scorer, train, validation, labelled=labelled).save(path)
             return {}

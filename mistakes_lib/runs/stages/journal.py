@@ -7,7 +7,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from mistakes_lib.data.named import load_dataset
-from mistakes_lib.features.feature_set import extract_features
+from mistakes_lib.features.feature_set import FeatureSet, extract_features
 from mistakes_lib.runs.files import CLASSIFIER, read_classifier, read_json
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import atomic_write, sha256_of
@@ -107,6 +107,10 @@ class Journal:
     def classifier(self):
         """The trained network, on the device."""
         return read_classifier(self.folder / CLASSIFIER).to(self.device)
+
+    def features(self, split):
+        """FeatureSet of a split, from the file of its finished stage."""
+        return FeatureSet.load(self.folder / f"features/{split}.safetensors")
 
     def extract(self, path, images, labels=None):
         """Write features in float16: half the size, and far finer than their spread.

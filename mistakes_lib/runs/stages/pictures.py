@@ -45,7 +45,7 @@ def pictures(journal):
     batch = "features/test.safetensors"
 
     def compute(path):
-        scored = FeatureSet.load(journal.folder / batch)
+        scored = journal.features("test")
         likelihood = DiagonalGMM.load(journal.folder / mixture).score_samples(scored.features)
         rows = _spread(likelihood, scored.correct, PICTURED)
         save_png(path, np.concatenate([_small(image) for image in test.images[rows]], axis=1))
