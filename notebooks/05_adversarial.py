@@ -504,7 +504,7 @@ Markdown(
     f"- Confidence falls to {aurocs.loc['Calibrated'].min():.2f} ({never[0]}, ε = {never[1]}).\n"
     + (
         f"- A detector is no defence: an attacker who knows it passes unnoticed with "
-        f"{knowing.loc['fooled, unnoticed'].iloc[1:].max():.0%} of the images."
+        f"{judged[best].mean():.0%} of the images."
         if adaptive
         else "- No attacker who knows the detector was tried on this network."
     )

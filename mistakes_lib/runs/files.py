@@ -91,8 +91,8 @@ def holds_features(name):
 
 def write_without_logits(source, target):
     """Copy such a file without its logits, which for many classes are the larger part."""
-    arrays, metadata = load_arrays(source, ["FeatureSet"])
-    del arrays["logits"]
+    arrays, metadata = load_arrays(source, ["FeatureSet", WITHOUT_LOGITS])
+    arrays.pop("logits", None)
     save_arrays(target, arrays, metadata | {"kind": WITHOUT_LOGITS})
 
 

@@ -96,3 +96,12 @@ def test_a_damaged_run_is_not_published(root, tmp_path):
     with pytest.raises(ValueError, match=r"features/test\.safetensors .* is damaged"):
         publish_run(load_run(root / EXPERIMENT.name), tmp_path / "book")
     assert not [path for path in (tmp_path / "book").rglob("*") if path.is_file()]
+
+
+def test_a_published_run_may_be_published_again(run, tmp_path):
+    slim = {"classifier": False, "logits": False, "full_precision": False}
+    once = publish_run(run, tmp_path / "once", **slim)
+    twice = publish_run(once, tmp_path / "twice", **slim)
+    assert twice.info == once.info
+    for name in once.info["files"]:
+        assert twice.file(name).read_bytes() == once.file(name).read_bytes()

@@ -7,6 +7,7 @@ import pytest
 
 from mistakes_lib.data.originals import ORIGINALS
 from mistakes_lib.runs import Run
+from mistakes_lib.runs.files import CLASSIFIER, HEAD
 from mistakes_lib.support.locations import PUBLISHED_RUNS
 from mistakes_lib.support.storage import read_yaml
 
@@ -42,5 +43,5 @@ def test_trainings_differ_in_their_seed_alone():
     settings = [record["experiment"] for record in records]
     assert [each.pop("seed") for each in settings] == list(range(count))
     assert all(each == settings[0] for each in settings)
-    weights = {record["files"]["classifier.safetensors"] for record in records}
+    weights = {r["files"].get(CLASSIFIER, r["files"].get(HEAD)) for r in records}
     assert len(weights) == count, "each was trained anew"
