@@ -38,12 +38,16 @@ n_components_large = 1000  # Gaussians in the mixture for attacks and strange im
 confidence = 0.95  # of intervals
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
 from mistakes_lib import (
+    TemperatureScaling,
     auroc_table,
+    bim,
     claim_badges,
+    extract_features,
     load_run,
     plotting,
     price_of_refusal,
@@ -99,13 +103,51 @@ Markdown(
 # confidence. At one half a detector is worth no more than a coin toss. Further left, it trusts the
 # suspect inputs *more* than the others.
 
-# %% tags=["front-page", "hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of the density of features and of calibrated confidence for own mistakes, attacks and strange images, one line a test"}}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three pictures of each failure"}
+pictures, rows = {}, source.pictured
+if len(rows) and source.has_classifier:
+    network, seen = source.classifier(), test[rows]
+    images = plotting.sheet_images(source.figure("pictures"))
+    sure = TemperatureScaling().fit(source.features("validation")).score_samples(seen)
+    wrong, right = np.flatnonzero(~seen.correct), np.flatnonzero(seen.correct)[:3]
+    wrong = wrong[np.argsort(-sure[wrong])][:3]  # the mistakes that it is surest of
+    strong = bim(network, images[right], seen.labels[right], 8 / 255)
+    told = extract_features(network, strong, labels=seen.labels[right])
+    strange = [n for n in source.ood_sets if f"figures/strange-{n}.png" in source.info["files"]][
+        -3:
+    ]
+    sheets = [plotting.sheet_images(source.figure(f"strange-{name}"))[:1] for name in strange]
+    groups = {"own mistakes": (images[wrong], seen[wrong]), "attacks": (strong, told)}
+    pictures = {k: plotting.judged_images(*each, source.classes) for k, each in groups.items()}
+    firsts = zip(sheets, (source.ood(name)[:1] for name in strange), strict=True)
+    pictures["strange images"] = [
+        plotting.judged_images(*each, source.classes)[0] for each in firsts
+    ]
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: a sentence for each failure"}
+sentences = {}
+for kind, part in results.groupby(level=0, sort=False):
+    own, rival = part["density"], part["confidence"]
+    ahead = "density" if (own > rival).sum() * 2 > len(part) else "confidence"
+    if len(part) == 1:
+        text = f"AUROC {own.iloc[0]:.2f} for density, {rival.iloc[0]:.2f} for confidence: {ahead} is better."
+    else:
+        text = (
+            f"Density is above confidence in {(own > rival).sum()} of {len(part)} tests. "
+            f"Density: {own.min():.2f} to {own.max():.2f}. "
+            f"Confidence: {rival.min():.2f} to {rival.max():.2f}."
+        )
+    sentences[kind] = text
+
+# %% tags=["front-page", "hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "AUROC of the density of features and of calibrated confidence for own mistakes, attacks and strange images, one line a test, with pictures of each", "classes": "photograph"}}
 below = lead[lead < 0]
 figures.show(
-    plotting.rivals(results),
+    plotting.rivals(results, sentences=sentences, pictures=pictures),
     "density and confidence",
     f"Neither wins everywhere: density is above confidence in {(lead > 0).sum()} of {len(lead)} tests"
-    + (", and farthest below it on {} ({}).".format(*below.idxmin()) if len(below) else "."),
+    + (", and farthest below it on {} ({})".format(*below.idxmin()) if len(below) else "")
+    + ". Above each picture stand its class (a strange image has none), what the network takes it for, "
+    "and its confidence. The attack is BIM at 8/255.",
 )
 
 # %% [markdown]

@@ -22,7 +22,7 @@ def stage(name):
     shutil.copytree(
         ROOT / "book",
         folder / "book",
-        ignore=shutil.ignore_patterns("chapters", "runs", "__pycache__", "build*"),
+        ignore=shutil.ignore_patterns("chapters", "runs", "twins", "__pycache__", "build*"),
     )
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / file, folder)

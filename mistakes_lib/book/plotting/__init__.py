@@ -8,7 +8,6 @@ from mistakes_lib.book.plotting.captions import Figures
 from mistakes_lib.book.plotting.comparisons import (
     dots_with_intervals,
     purification_heatmap,
-    rivals,
     shares_heatmap,
     subspace_dots,
 )
@@ -24,6 +23,7 @@ from mistakes_lib.book.plotting.curves import (
 )
 from mistakes_lib.book.plotting.distributions import likelihood_histograms, mixture_in_plane
 from mistakes_lib.book.plotting.galleries import gallery, judged_images, sheet_images
+from mistakes_lib.book.plotting.rivals import rivals
 from mistakes_lib.book.plotting.style import (
     CONFIDENCE,
     DENSITY,

@@ -1,13 +1,10 @@
 """Methods, settings and failures side by side."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import PercentFormatter
 
 from mistakes_lib.book.plotting.style import (
-    CONFIDENCE,
-    DENSITY,
     PALETTE,
     method_looks,
     method_name,
@@ -16,7 +13,6 @@ from mistakes_lib.book.plotting.style import (
 __all__ = [
     "dots_with_intervals",
     "purification_heatmap",
-    "rivals",
     "shares_heatmap",
     "subspace_dots",
 ]
@@ -132,44 +128,3 @@ def subspace_dots(ax, table, failure):
     ax.set_yticks(places, labels)
     ax.set_xlabel(f"AUROC for {failure}")
     return ax
-
-
-def rivals(results):
-    """One panel a kind of failure: AUROCs of density (filled) and confidence (open), joined.
-
-    Args:
-        results: DataFrame indexed by (kind of failure, name of the test), with the columns
-            "density" and "confidence", each an AUROC in [0, 1].
-
-    Returns:
-        Figure.
-
-    Raises:
-        ValueError: there is no row, or a column is missing.
-    """
-    missing = {"density", "confidence"} - set(results.columns)
-    if missing or results.empty:
-        raise ValueError(f"results needs rows, density and confidence; missing: {sorted(missing)}")
-    kinds = [part for _, part in results.groupby(level=0, sort=False)]
-    heights = [len(part) + 1 for part in kinds]
-    figure, axes = plt.subplots(
-        len(kinds),
-        figsize=(7, 0.3 * sum(heights) + 0.6),
-        sharex=True,
-        squeeze=False,
-        gridspec_kw={"height_ratios": heights},
-        layout="constrained",
-    )
-    for ax, part in zip(axes[:, 0], kinds, strict=True):
-        rows = range(len(part))
-        ax.axvline(0.5, color="0.5", linestyle="--", linewidth=0.8)
-        ax.hlines(rows, part["density"], part["confidence"], color="0.7", linewidth=3, zorder=1)
-        ax.scatter(part["density"], rows, color=DENSITY, s=60, label="density", zorder=2)
-        style = {"facecolors": "white", "edgecolors": CONFIDENCE, "linewidths": 2, "zorder": 2}
-        ax.scatter(part["confidence"], rows, s=50, label="confidence", **style)
-        ax.set_yticks(rows, part.index.get_level_values(1))
-        ax.set_ylim(len(part) - 0.5, -0.5)
-        ax.set_title(part.index[0][0], loc="left", fontsize=10, fontweight="bold")
-    axes[0, 0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    axes[-1, 0].set(xlabel="AUROC (dashed: coin toss)", xlim=(0, 1.02))
-    return figure

@@ -1,0 +1,85 @@
+"""Density against confidence on every kind of failure: the figure of the front page."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from mistakes_lib.book.plotting.style import CONFIDENCE, DENSITY
+
+__all__ = ["rivals"]
+
+WIDTH, LINE, HEAD, THUMB = 7.2, 0.3, 1.15, 0.62  # inches: figure, a test, a panel's head, an image
+
+
+def rivals(results, *, sentences=None, pictures=None):
+    """One panel a kind of failure: AUROCs of density (filled) and confidence (open), joined.
+
+    Args:
+        results: DataFrame indexed by (kind of failure, name of the test), with the columns
+            "density" and "confidence", each an AUROC in [0, 1].
+        sentences: kind of failure → what its panel shows, printed above it.
+        pictures: kind of failure → list of at most three (image, text), as for
+            :func:`~mistakes_lib.book.plotting.gallery`, shown beside the sentence.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: there is no row, a column is missing, a panel has more than three pictures, or
+            a sentence or picture is of no panel.
+    """
+    missing = {"density", "confidence"} - set(results.columns)
+    if missing or results.empty:
+        raise ValueError(f"results needs rows, density and confidence; missing: {sorted(missing)}")
+    kinds = dict(iter(results.groupby(level=0, sort=False)))
+    sentences, pictures = sentences or {}, pictures or {}
+    strangers = ({*sentences} | {*pictures}) - {*kinds}
+    if strangers or any(len(images) > 3 for images in pictures.values()):
+        raise ValueError(
+            f"pictures are at most three a panel, panels are {[*kinds]}; unknown: {[*strangers]}"
+        )
+    tall = HEAD if pictures else 0.75 if sentences else 0.35
+    heights = [height for part in kinds.values() for height in (tall, LINE * len(part))]
+    figure, axes = plt.subplots(
+        len(heights),
+        figsize=(WIDTH, sum(heights) + 0.6),
+        gridspec_kw={"height_ratios": heights},
+        layout="constrained",
+    )
+    for (kind, part), head, ax in zip(kinds.items(), axes[::2], axes[1::2], strict=True):
+        _head(head, kind, sentences.get(kind, ""), pictures.get(kind, ()), tall)
+        _panel(ax, part)
+        ax.sharex(axes[1])
+        ax.tick_params(labelbottom=ax is axes[-1])
+    axes[1].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    axes[-1].set(xlabel="AUROC (dashed: coin toss)", xlim=(0, 1.02))
+    return figure
+
+
+def _panel(ax, part):
+    """A line a test."""
+    rows = range(len(part))
+    ax.axvline(0.5, color="0.5", linestyle="--", linewidth=0.8)
+    ax.hlines(rows, part["density"], part["confidence"], color="0.7", linewidth=3, zorder=1)
+    ax.scatter(part["density"], rows, color=DENSITY, s=60, label="density", zorder=2)
+    style = {"facecolors": "white", "edgecolors": CONFIDENCE, "linewidths": 2, "zorder": 2}
+    ax.scatter(part["confidence"], rows, s=50, label="confidence", **style)
+    ax.set_yticks(rows, part.index.get_level_values(1))
+    ax.set_ylim(len(part) - 0.5, -0.5)
+
+
+def _head(ax, kind, sentence, pictures, tall):
+    """A panel's title and sentence at the left, its pictures at the right."""
+    ax.set_axis_off()
+    ax.text(0, 0.97, kind, fontsize=11, fontweight="bold", va="top", transform=ax.transAxes)
+    width = 44 if pictures else 80  # letters a line
+    told = textwrap.fill(sentence, width)
+    below = 0.97 - 0.24 / tall
+    ax.text(0, below, told, fontsize=9, va="top", transform=ax.transAxes)
+    for place, (image, text) in enumerate(pictures):
+        left = 0.55 + 0.155 * place  # of the axes' width
+        inset = ax.inset_axes((left, 0.02, 0.14, THUMB / tall))
+        inset.imshow(np.transpose(image, (1, 2, 0)), interpolation="nearest")
+        inset.set_axis_off()
+        inset.set_title(text, fontsize=6.5, pad=2, linespacing=1.05)
