@@ -170,6 +170,7 @@ def hinge_attack(
         device=device,
         progress=progress,
         objective=objective,
+        has_goal=True,
     )
 
 
@@ -236,6 +237,7 @@ def feature_match(
         device=device,
         progress=progress,
         objective=objective,
+        has_goal=True,
     )
 
 

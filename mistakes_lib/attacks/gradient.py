@@ -155,10 +155,12 @@ def _ascend(
     device,
     progress,
     objective=None,
+    has_goal=False,
 ):
     """Signed gradient ascent inside the ball, batch by batch; on the cross-entropy by default.
 
-    ``objective(x, y, rows)`` gets a batch, its labels, and which rows of all images they are.
+    ``objective(x, y, rows)`` gets a batch, its labels, and which rows of all images they are. If it
+    has a goal, an image whose gradient is zero has reached it.
     """
     _check_eps(eps)
     check_scalar(iterations, "iterations", Integral, min_val=1)
@@ -183,7 +185,7 @@ def _ascend(
             adversarial = x
             for number in range(iterations):
                 gradient = _input_gradient(objective, adversarial, y, rows)
-                if number == 0:
+                if number == 0 and not has_goal:
                     flat += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
                 adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
             attacked[rows] = adversarial.cpu()
