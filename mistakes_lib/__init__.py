@@ -22,9 +22,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "targets_elsewhere",
         ],
         "book": [
+            "BestAttack",
             "InteractiveFigure",
             "NetworkVerdict",
             "as_evidence",
+            "attacks_unnoticed",
+            "best_attack",
             "check",
             "claim_badges",
             "conditions_of",

@@ -42,12 +42,13 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
-from scipy.stats import binomtest
 from torch import nn
 
 from mistakes_lib import (
     as_evidence,
+    attacks_unnoticed,
     auroc_table,
+    best_attack,
     bim,
     claim_badges,
     compare_scores,
@@ -401,17 +402,15 @@ if len(forced) and len(natural):
 # is BIM.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: attacks that know the detector"}
-adaptive, knowing, hits = source.experiment.adaptive, {}, {}
-limit = np.quantile(scorers[ours].score_samples(source.features("validation")), 0.05)
-batches = {name: source.adaptive_attack(name) for name in (adaptive.names if adaptive else ())}
-for name, side in score_many(scorers, clean, batches).items():
-    word = name if isinstance(name, str) else f"w = {name:g}"
-    word = word.replace("hinge-", "hinge, w = ")
-    fooled = ~batches[name].correct
-    hits[word] = fooled & (side[ours][1] >= limit)
-    shares = {"fooled": fooled.mean(), "fooled, unnoticed": hits[word].mean()}
+adaptive, knowing = source.experiment.adaptive, {}
+unnoticed = attacks_unnoticed(source, scorers[ours], false_alarms=0.05)
+names = dict(zip(unnoticed, adaptive.names, strict=True)) if adaptive else {}
+batches = {word: source.adaptive_attack(name) for word, name in names.items()}
+for word, side in score_many(scorers, clean, batches).items():
+    shares = {"fooled": (~batches[word].correct).mean()}
+    shares["fooled, unnoticed"] = unnoticed[word].mean()
     knowing[word] = shares | auroc_table(side, confidence=confidence).AUROC.to_dict()
-knowing, hits = pd.DataFrame(knowing), pd.DataFrame(hits)
+knowing = pd.DataFrame(knowing)
 plotting.call_by_name(mark_class_agnostic(knowing, scorers)).round(2) if adaptive else None
 
 # %% [markdown]
@@ -422,14 +421,11 @@ plotting.call_by_name(mark_class_agnostic(knowing, scorers)).round(2) if adaptiv
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 text = "No such attack has been computed yet for this network."
 if adaptive:
-    blind, *others = hits
-    best = hits[others][::2].mean().idxmax()
-    judged = hits[1::2]
-    low, high = binomtest(int(judged[best].sum()), len(judged)).proportion_ci(confidence)
+    best = best_attack(unnoticed, confidence=confidence)
     text = (
-        f"At ε = {adaptive.eps_level:g}/255, BIM fools the network unnoticed on {judged[blind].mean():.0%} of "
-        f"{len(judged)} images. The best attack that knows the detector ({best}) does so on "
-        f"{judged[best].mean():.0%} of the same images ({confidence:.0%} interval {low:.0%} to {high:.0%})."
+        f"At ε = {adaptive.eps_level:g}/255, BIM fools the network unnoticed on {best.blind:.0%} of {best.n} "
+        f"images. The best attack that knows the detector ({best.name}) does so on {best.share:.0%} of the "
+        f"same images ({confidence:.0%} interval {best.low:.0%} to {best.high:.0%})."
     )
 Markdown(text)
 
@@ -504,7 +500,7 @@ Markdown(
     f"- Confidence falls to {aurocs.loc['Calibrated'].min():.2f} ({never[0]}, ε = {never[1]}).\n"
     + (
         f"- A detector is no defence: an attacker who knows it passes unnoticed with "
-        f"{judged[best].mean():.0%} of the images."
+        f"{best.share:.0%} of the images."
         if adaptive
         else "- No attacker who knows the detector was tried on this network."
     )

@@ -460,31 +460,35 @@ Markdown(
 # own mixture of 100 Gaussians. If zeros make noise likely, noise is less likely with tanh.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the twins"}
-columns, noise = {}, {}
+columns, areas = {}, {}
 for twin in published_twins():
     title, inputs = twin.info["title"], twin.features("test")
     strange = {name: twin.ood(name) for name in twin.ood_sets}
     drawn = score_many({"density": LogLikelihood(twin.density(100))}, inputs, strange)
-    tested = {name: mann_whitney(*each["density"]) for name, each in drawn.items()}
-    noise[title] = tested["gaussian_noise"]
+    areas[title] = {name: mann_whitney(*each["density"]).auroc for name, each in drawn.items()}
     both = {"test": inputs.features, "noise": strange["gaussian_noise"].features}
     columns[title] = {"accuracy": inputs.accuracy}
     columns[title] |= {f"zeros, {k}": share for k, share in share_of_zeros(both)["zeros"].items()}
-    columns[title] |= {f"AUROC, {plotting.set_name(k)}": u.auroc for k, u in tested.items()}
+    columns[title] |= {f"AUROC, {plotting.set_name(k)}": a for k, a in areas[title].items()}
 twins = pd.DataFrame(columns)
-twins.round(2) if noise else print("The twins are published in a clone of the repository.")
+twins.round(2) if areas else print("The twins are published in a clone of the repository.")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 text = "Nothing can be said of the twins here."
-if noise:
-    relu, tanh = noise.values()  # in the order of the columns
-    words = [f"{u.auroc:.2f} [{u.auroc_ci[0]:.2f}, {u.auroc_ci[1]:.2f}]" for u in (relu, tanh)]
-    explained = relu.auroc_ci[1] < tanh.auroc_ci[0]
+if areas:
+    relu, tanh = (pd.Series(each) for each in areas.values())  # in the order of the columns
+    noise, gain = relu.gaussian_noise, (tanh - relu).sort_values(ascending=False)
+    cured = tanh.gaussian_noise > 0.5
+    reason = "With tanh it is not, so zeros are the reason." if cured else "With tanh it is, too."
     text = (
-        f"The AUROC of the density for noise is {words[0]} with ReLU and {words[1]} with tanh: "
-        + ("tanh makes noise" if explained else "tanh does not make noise")
-        + " less likely, so zeros are "
-        + ("a reason." if explained else "not the reason.")
+        f"Noise is {'likely' if noise < 0.5 else 'not likely'} in the twin with ReLU (AUROC {noise:.2f}). "
+        + (
+            reason
+            if noise < 0.5
+            else "So these twins have no likely noise that zeros could explain. "
+        )
+        + f" With tanh the AUROC is higher on {(gain > 0).sum()} of {len(gain)} sets, most on "
+        f"{plotting.set_name(gain.index[0])} ({gain.iloc[0]:+.2f})."
     )
 Markdown(text)
 

@@ -44,7 +44,9 @@ from IPython.display import Markdown
 
 from mistakes_lib import (
     TemperatureScaling,
+    attacks_unnoticed,
     auroc_table,
+    best_attack,
     bim,
     claim_badges,
     extract_features,
@@ -196,13 +198,20 @@ Markdown(
 cheap, dear = price.iloc[:, 0]["confidence"], price.iloc[:, 0]["density"]
 worst = results["confidence"].idxmin()
 better, worse = ("confidence", "density") if cheap > dear else ("density", "confidence")
+passed = attacks_unnoticed(source, large[density[id(large)]])
+no_defence = (
+    f" But a detector is no defence: an attacker who knows it passes unnoticed with "
+    f"{best_attack(passed).share:.0%} of the images (chapter 5)."
+    if len(passed)
+    else ""
+)
 Markdown(
     f"- *Ordinary mistakes: use {better}.* Among the 10 % least trusted test images are "
     f"{max(cheap, dear):.0%} of all mistakes if {better} ranks them, {min(cheap, dear):.0%} if "
     f"{worse} does.\n"
     f"- *Attacks and strange images: do not rely on confidence alone.* Its AUROC falls to "
     f"{results.loc[worst, 'confidence']:.2f} ({worst[1]}), where density has "
-    f"{results.loc[worst, 'density']:.2f}.\n"
+    f"{results.loc[worst, 'density']:.2f}.{no_defence}\n"
     f"- *One tool for all failures: density is above confidence in {(lead > 0).sum()} of {len(lead)} "
     f"tests*, and its lowest AUROC is {results['density'].min():.2f}."
 )

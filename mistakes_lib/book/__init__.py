@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "evidence": ["run_evidence", "stored_evidence", "write_evidence"],
         "interactive": ["InteractiveFigure", "mixture_explorer", "threshold_explorer"],
+        "knowing": ["BestAttack", "attacks_unnoticed", "best_attack"],
         "ledger_page": ["as_markdown"],
         "trainings": ["trainings_sentence", "trainings_table"],
         "corrupted": ["corruption_sentence", "corruption_table"],

@@ -94,7 +94,7 @@ def test_too_large_a_weight_holds_images_in_their_own_class(world):
 
 
 def test_the_hinge_rests_where_both_goals_are_met(world):
-    """Images that are misclassified and likely already get no gradient: they stay, which is well."""
+    """Images that are misclassified and likely already get no gradient: they stay."""
     classifier, density, _ = world
     images, _ = squares(40)
     wrong = 1 - extract_features(classifier, images, device="cpu").predictions
