@@ -21,6 +21,11 @@ class BestAttack:
         low, high: interval of that share (Clopper–Pearson).
         blind: the same share for the first attack, which does not know the detector.
         n: number of these images.
+
+    Example:
+        >>> hits = {"BIM": [1, 0, 1, 0], "a": [1, 1, 1, 0]}
+        >>> best_attack(pd.DataFrame(hits).astype(bool)).blind
+        0.0
     """
 
     name: str
