@@ -421,11 +421,11 @@ plotting.call_by_name(mark_class_agnostic(knowing, scorers)).round(2) if adaptiv
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 text = "No such attack has been computed yet for this network."
 if adaptive:
-    best = best_attack(unnoticed, confidence=confidence)
+    strongest = best_attack(unnoticed, confidence=confidence)
     text = (
-        f"At ε = {adaptive.eps_level:g}/255, BIM fools the network unnoticed on {best.blind:.0%} of {best.n} "
-        f"images. The best attack that knows the detector ({best.name}) does so on {best.share:.0%} of the "
-        f"same images ({confidence:.0%} interval {best.low:.0%} to {best.high:.0%})."
+        f"At ε = {adaptive.eps_level:g}/255, BIM fools the network unnoticed on {strongest.blind:.0%} of {strongest.n} "
+        f"images. The best attack that knows the detector ({strongest.name}) does so on {strongest.share:.0%} of the "
+        f"same images ({confidence:.0%} interval {strongest.low:.0%} to {strongest.high:.0%})."
     )
 Markdown(text)
 
@@ -500,7 +500,7 @@ Markdown(
     f"- Confidence falls to {aurocs.loc['Calibrated'].min():.2f} ({never[0]}, ε = {never[1]}).\n"
     + (
         f"- A detector is no defence: an attacker who knows it passes unnoticed with "
-        f"{best.share:.0%} of the images."
+        f"{strongest.share:.0%} of the images."
         if adaptive
         else "- No attacker who knows the detector was tried on this network."
     )

@@ -477,15 +477,15 @@ twins.round(2) if areas else print("The twins are published in a clone of the re
 text = "Nothing can be said of the twins here."
 if areas:
     relu, tanh = (pd.Series(each) for each in areas.values())  # in the order of the columns
-    noise, gain = relu.gaussian_noise, (tanh - relu).sort_values(ascending=False)
+    on_noise, gain = relu.gaussian_noise, (tanh - relu).sort_values(ascending=False)
     cured = tanh.gaussian_noise > 0.5
     reason = "With tanh it is not, so zeros are the reason." if cured else "With tanh it is, too."
     text = (
-        f"Noise is {'likely' if noise < 0.5 else 'not likely'} in the twin with ReLU (AUROC {noise:.2f}). "
+        f"Noise is {'likely' if on_noise < 0.5 else 'not likely'} in the twin with ReLU (AUROC {on_noise:.2f}). "
         + (
             reason
-            if noise < 0.5
-            else "So these twins have no likely noise that zeros could explain. "
+            if on_noise < 0.5
+            else "So these twins have no likely noise that zeros could explain."
         )
         + f" With tanh the AUROC is higher on {(gain > 0).sum()} of {len(gain)} sets, most on "
         f"{plotting.set_name(gain.index[0])} ({gain.iloc[0]:+.2f})."

@@ -194,6 +194,13 @@ def test_lines_show_the_mean_of_the_runs_and_their_spread(ax):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "10"]
 
 
+def test_as_many_lines_as_there_are_sets_and_no_two_alike(ax):
+    table = pd.DataFrame({"K": [1] * 9, "what": list("abcdefghi"), "AUROC": np.arange(9.0)})
+    plotting.lines_with_spread(ax, table, x="K", y="AUROC", line="what")
+    looks = {(line.get_color(), line.get_linestyle(), str(line._dash_pattern)) for line in ax.lines}
+    assert len(looks) == len(ax.lines) == 9
+
+
 def test_heatmap_is_symmetric_around_zero(ax):
     table = pd.DataFrame([[0.3, -0.1]], index=["GMM"], columns=[0.1, 1.0])
     plotting.purification_heatmap(ax, table)

@@ -23,7 +23,7 @@ def training_curves(ax, history):
         if name in history[0]:
             label = {"accuracy": "train (augmented)"}.get(name, "validation")
             values = [record[name] for record in history]
-            ax.plot(epochs, values, LINES[i], color=PALETTE[i], label=label)
+            ax.plot(epochs, values, linestyle=LINES[i], color=PALETTE[i], label=label)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set(xlabel="epoch", ylabel="accuracy")
     ax.legend(frameon=False)
@@ -47,7 +47,8 @@ def lines_with_spread(ax, table, *, x, y, line):
         runs = rows.groupby(x)[y]
         mean, spread = runs.mean(), runs.std().fillna(0)
         color = PALETTE[i % len(PALETTE)]
-        ax.plot(mean.index, mean, LINES[i % len(LINES)], marker="o", color=color, label=name)
+        style = {"linestyle": LINES[i % len(LINES)], "color": color, "marker": "o"}
+        ax.plot(mean.index, mean, label=name, **style)
         ax.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.25)
     values = sorted(table[x].unique())
     ax.set(xscale="log", xlabel=x, ylabel=y)
