@@ -343,9 +343,8 @@ own, wanted = source.experiment, {"n_components": n_components}
 wanted |= {"data_set": own.data_set, "classifier": own.classifier}
 swept = load_sweep("components", **wanted)
 swept = swept[swept.metric.str.startswith("attack.")]
-setting = swept.metric.str.extract(r"attack\.(?P<attack>.+)_(?P<radius>.+)_255")
-names = setting.attack.str.upper() + ", ε = " + setting.radius + "/255"
-fits = swept.groupby(names).value.agg(["count", "mean", "std"])
+names = swept.metric.map(plotting.set_name)
+fits = swept.groupby(names, sort=False).value.agg(["count", "mean", "std"])
 if fits.empty:
     print(f"No sweep of {source.title}, K = {n_components}, is published.")
 

@@ -246,6 +246,9 @@ def test_names_of_the_book():
     assert (
         plotting.set_name("attack.fgsm_1_255") == plotting.set_name("fgsm-1") == "FGSM, ε = 1/255"
     )
+    for text in ("bim-25.5", "attack.bim_25_5_255"):  # the 0.1 of the paper's Fig. 1
+        assert plotting.set_name(text) == "BIM, ε = 25.5/255"
+    assert plotting.set_name("attack.bim_16_255") == "BIM, ε = 16/255"
     table = pd.DataFrame(
         [[1, 2]],
         index=["Calibrated"],

@@ -88,9 +88,9 @@ def set_name(name):
         ('Gaussian noise', 'BIM, ε = 8/255', 'cats')
     """
     name = str(name)
-    attack = re.fullmatch(r"(?:attack\.)?(fgsm|bim)[_-]([\d.]+)(?:_255)?", name)
+    attack = re.fullmatch(r"(?:attack\.)?(fgsm|bim)[_-](\d+(?:\.\d+|_\d)?)(?:_255)?", name)
     if attack:
-        return f"{attack[1].upper()}, ε = {attack[2]}/255"
+        return f"{attack[1].upper()}, ε = {attack[2].replace('_', '.')}/255"
     return SETS.get(name, name.replace("_", " "))
 
 
