@@ -118,6 +118,6 @@ class AdaptiveAttack:
 
     @property
     def names(self):
-        """The attacks, a tuple: each weight, then such as "hinge-0.3", then "match"."""
+        """Tuple with each weight, then names such as "hinge-0.3", then "match"."""
         hinges = tuple(f"hinge-{weight:g}" for weight in self.hinge_weights)
         return (*self.weights, *hinges, *(["match"] if self.match else []))
