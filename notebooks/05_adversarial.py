@@ -390,11 +390,15 @@ if len(forced) and len(natural):
 # $$ (eq-adaptive)
 # ```
 #
-# Two more attacks take more steps. The *hinge* climbs only until the prediction is wrong and the likelihood
-# passes the detector's threshold $T$ {cite}`carlini2017towards`: it raises
-# $-\max(0, 2 + z_y - \max_{j \neq y} z_j) - w \max(0, T - \log p(f(X))) / D$, with the logits $z$. The *match*
-# gives an image the features of a clean image of another class, $-\lVert f(X) - F' \rVert^2$, and never asks
-# the detector {cite}`sabour2016adversarial`.
+# Two more attacks take more steps. The *hinge* {cite}`carlini2017towards` climbs only until the prediction is
+# wrong and the likelihood passes the detector's threshold $T$. With the logits $z$ it raises
+#
+# $$
+# -\max(0, \, 2 + z_y - \max_{j \neq y} z_j) - w \max(0, \, T - \log p(f(X))) / D .
+# $$ (eq-hinge)
+#
+# The *match* {cite}`sabour2016adversarial` gives an image the features $F'$ of a clean image of another
+# class: it raises $-\lVert f(X) - F' \rVert^2$. It never asks the detector.
 #
 # The table gives the share of images that fool the network, and the share that does so *unnoticed* when
 # the detector is set to flag 5 % of the validation images. Below stands the AUROC of every method. $w = 0$
