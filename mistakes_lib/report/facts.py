@@ -122,7 +122,7 @@ def make_report(
     scorers, left_out, learned_from = _fit_what_can_be(train, validation, density, seed, progress)
     ours = next(iter(scorers))
     both = [scorers[ours], scorers["Calibrated"]]
-    if not validation.correct.all():
+    if 0 < validation.correct.sum() < len(validation):  # it learns from both kinds
         scorers["Combined"] = Combined(both).fit(validation)
     scores, pairs = _score(scorers, test, suspects, progress)
     tables = {
@@ -130,7 +130,8 @@ def make_report(
         for name, each in progress_bar(pairs.items(), desc="judging", unit="set", shown=progress)
     }
     usual = scorers[ours].score_samples(validation)[validation.correct]
-    threshold = conformal_threshold(usual, false_alarms)
+    # Without a correct validation prediction nothing can be promised, and nothing is flagged.
+    threshold = conformal_threshold(usual, false_alarms) if len(usual) else -np.inf
     rule = guarantee(false_alarms)
     detector = _detector(scores[ours], test.correct, threshold, rule, false_alarms)
     facts = {
