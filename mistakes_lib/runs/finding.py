@@ -55,7 +55,7 @@ def published_runs():
         >>> "cifar100/densenet_bc_100_12/seed0" in [run.name for run in published_runs()]
         True
     """
-    return [Run(file.parent) for file in sorted(PUBLISHED_RUNS.glob("*/*/*/run.json"))]
+    return _runs_in(PUBLISHED_RUNS)
 
 
 def published_twins():
@@ -71,4 +71,9 @@ def published_twins():
         >>> [run.info["title"] for run in published_twins()]
         ['WRN-10-2', 'WRN-10-2, tanh features']
     """
-    return [Run(file.parent) for file in sorted(PUBLISHED_TWINS.glob("*/*/*/run.json"))]
+    return _runs_in(PUBLISHED_TWINS)
+
+
+def _runs_in(root):
+    """The runs of a folder of runs, in the order of their names."""
+    return [Run(file.parent) for file in sorted(root.glob("*/*/*/run.json"))]

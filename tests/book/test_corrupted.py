@@ -7,30 +7,17 @@ import pytest
 
 from mistakes_lib.book.corrupted import corruption_sentence, corruption_table
 from mistakes_lib.data.corruptions import CORRUPTIONS, STRENGTHS
-from mistakes_lib.features.feature_set import FeatureSet
-
-
-class First:
-    """Scores by the first feature."""
-
-    def score_samples(self, batch):
-        return batch.features[:, 0]
-
-
-def batch(scores, right):
-    """Inputs with these scores, of which some are predicted rightly (class 0 of two)."""
-    logits = np.array([[2.0, 0.0] if each else [0.0, 2.0] for each in right])
-    return FeatureSet(np.array(scores, float)[:, None], logits, np.zeros(len(scores), int))
+from tests.helpers.batches import First, scored
 
 
 def run(corrupted):
     """Of four test images at strength s, those below a score of 5 are flagged (19 of 1…19)."""
-    validation = batch(range(1, 20), [True] * 19)  # alpha = 0.25 of 20 ranks: the 5th smallest
-    test = batch([9, 9, 9, 1], [True, True, False, True])
+    validation = scored(range(1, 20), [True] * 19)  # alpha = 0.25 of 20 ranks: the 5th smallest
+    test = scored([9, 9, 9, 1], [True, True, False, True])
     return SimpleNamespace(
         corrupted=np.arange(4)[:corrupted],
         features={"validation": validation, "test": test}.__getitem__,
-        corruption=lambda kind, s: batch([9, 4, 9, 4 + s], [True, True, False, s > 3]),
+        corruption=lambda kind, s: scored([9, 4, 9, 4 + s], [True, True, False, s > 3]),
     )
 
 
@@ -51,7 +38,7 @@ def test_shares_are_those_counted_by_hand():
 
 def test_no_wrong_prediction_is_no_share():
     source = run(4)
-    source.corruption = lambda kind, s: batch([9, 9, 9, 9], [True] * 4)
+    source.corruption = lambda kind, s: scored([9, 9, 9, 9], [True] * 4)
     table = corruption_table(source, {"first": First()})
     assert np.isnan(table.loc[("jpeg", 5), "first, wrong"])
 

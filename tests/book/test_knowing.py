@@ -2,26 +2,13 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import beta
 
 from mistakes_lib.book.knowing import attacks_unnoticed, best_attack
-from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.kinds import AdaptiveAttack
-
-
-class First:
-    """Scores by the first feature."""
-
-    def score_samples(self, batch):
-        return batch.features[:, 0]
-
-
-def batch(scores, right):
-    logits = np.array([[2.0, 0.0] if each else [0.0, 2.0] for each in right])
-    return FeatureSet(np.array(scores, float)[:, None], logits, np.zeros(len(scores), int))
+from tests.helpers.batches import First, scored
 
 
 def run(**attacks):
@@ -29,7 +16,7 @@ def run(**attacks):
     own = AdaptiveAttack(weights=[0], hinge_weights=[0.5], match=True) if attacks else None
     return SimpleNamespace(
         experiment=SimpleNamespace(adaptive=own),
-        features=lambda split: batch(range(0, 22, 2), [True] * 11),
+        features=lambda split: scored(range(0, 22, 2), [True] * 11),
         adaptive_attack=lambda name: attacks[str(name).replace("-", "_").replace(".", "_")],
     )
 
@@ -38,9 +25,9 @@ def test_an_image_counts_if_it_is_wrong_and_reaches_the_threshold():
     wrong = [False, False, True]
     found = attacks_unnoticed(
         run(
-            **{"0": batch([2, 1.9, 9], wrong)},
-            hinge_0_5=batch([3, 3, 3], wrong),
-            match=batch([0, 0, 0], wrong),
+            **{"0": scored([2, 1.9, 9], wrong)},
+            hinge_0_5=scored([3, 3, 3], wrong),
+            match=scored([0, 0, 0], wrong),
         ),
         First(),
         false_alarms=0.1,

@@ -4,7 +4,7 @@ import numpy as np
 
 from mistakes_lib.features.feature_set import FeatureSet
 
-__all__ = ["blobs", "with_mistakes"]
+__all__ = ["First", "blobs", "scored", "with_mistakes"]
 
 
 def blobs(n=300, d=5, c=3, seed=0):
@@ -24,3 +24,16 @@ def with_mistakes(batch):
     labels = batch.predictions.copy()
     labels[::4] = (labels[::4] + 1) % batch.logits.shape[1]
     return FeatureSet(batch.features, batch.logits, labels)
+
+
+class First:
+    """Scores by the first feature."""
+
+    def score_samples(self, batch):
+        return batch.features[:, 0]
+
+
+def scored(scores, right):
+    """Inputs with these scores by First, some predicted rightly (class 0 of two)."""
+    logits = np.array([[2.0, 0.0] if each else [0.0, 2.0] for each in right])
+    return FeatureSet(np.array(scores, float)[:, None], logits, np.zeros(len(scores), int))

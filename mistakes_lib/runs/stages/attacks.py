@@ -62,27 +62,27 @@ def adaptive_attack(journal):
         return
     test = journal.own_images("test")[attacked_rows(journal)[: own.images]]
     for name in own.names:
+        iterations = own.more_iterations if isinstance(name, str) else own.iterations
 
-        def compute(path, name=name):
-            adversarial = _attack_knowing(journal, name, test)
+        def compute(path, name=name, iterations=iterations):
+            adversarial = _attack_knowing(journal, name, test, iterations)
             batch = journal.extract(path, adversarial, test.labels)
             return {"accuracy": batch.accuracy, "count": len(batch)}
 
         inputs = [journal.sha(CLASSIFIER), journal.sha(mixture_file(own.n_components))]
-        iterations = own.more_iterations if isinstance(name, str) else own.iterations
         inputs += [test.fingerprint, own.eps_level, iterations, name]
         journal.stage(adaptive_file(name), inputs, compute)
 
 
-def _attack_knowing(journal, name, test):
+def _attack_knowing(journal, name, test, iterations):
     """The images as one attack of ``AdaptiveAttack.names`` changes them."""
     own, known = journal.experiment.adaptive, journal.features("validation")
     density = DiagonalGMM.load(journal.folder / mixture_file(own.n_components))
     given = journal.classifier, density, _pixels(test), test.labels
-    options = {"eps": own.eps_level / 255, "device": journal.device, "progress": journal.progress}
+    options = {"eps": own.eps_level / 255, "iterations": iterations}
+    options |= {"device": journal.device, "progress": journal.progress}
     if not isinstance(name, str):
-        return adaptive_bim(*given, **options, weight=name, iterations=own.iterations)
-    options["iterations"] = own.more_iterations
+        return adaptive_bim(*given, **options, weight=name)
     if name == "match":
         clean = journal.features("test")[attacked_rows(journal)[: own.images]]
         targets = targets_elsewhere(clean.features, test.labels, known.features, known.predictions)

@@ -6,7 +6,6 @@ from PIL import Image
 
 from mistakes_lib.attacks import fgsm
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.files import CLASSIFIER, mixture_file
 from mistakes_lib.runs.stages.drawing import image_columns, save_png
 from mistakes_lib.runs.stages.features import ood_images
@@ -26,7 +25,7 @@ def examples(journal):
     inputs = [journal.sha(CLASSIFIER), train_set.fingerprint, test.fingerprint]
 
     def compute(path):
-        columns = _example_columns(journal.classifier, train_set, test, journal.folder)
+        columns = _example_columns(journal, train_set, test)
         figure = image_columns(columns, test.classes)
         with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
@@ -42,7 +41,6 @@ def pictures(journal):
     if not own.mixtures:
         return
     mixture = mixture_file(min(own.mixtures, key=lambda size: abs(size - PAPERS_MIXTURE)))
-    batch = "features/test.safetensors"
 
     def compute(path):
         scored = journal.features("test")
@@ -51,7 +49,7 @@ def pictures(journal):
         save_png(path, np.concatenate([_small(image) for image in test.images[rows]], axis=1))
         return {"rows": rows.tolist()}
 
-    inputs = [journal.sha(batch), journal.sha(mixture), test.fingerprint]
+    inputs = [journal.sha("features/test.safetensors"), journal.sha(mixture), test.fingerprint]
     journal.stage("figures/pictures.png", inputs, compute)
 
 
@@ -67,15 +65,16 @@ def strange_pictures(journal):
         journal.stage(f"figures/strange-{name}.png", [shown.fingerprint], compute)
 
 
-def _example_columns(classifier, train_set, test, folder, rows=8, eps=0.1):
+def _example_columns(journal, train_set, test, rows=8, eps=0.1):
     """Per class: a training image, its adversarial twin, a misclassified test image (Fig. 1)."""
-    wrong = ~FeatureSet.load(folder / "features/test.safetensors").correct
+    wrong = ~journal.features("test").correct
     classes = range(min(rows, len(test.classes)))
     first = np.array([np.flatnonzero(train_set.labels == c)[0] for c in classes])
     mistakes = [np.flatnonzero(wrong & (test.labels == c))[:1] for c in classes]
     blank = np.full_like(test.images[0], 255)  # a class without mistakes
     shown = train_set[first]
-    adversarial = fgsm(classifier, torch.from_numpy(shown.images).float() / 255, shown.labels, eps)
+    pixels = torch.from_numpy(shown.images).float() / 255
+    adversarial = fgsm(journal.classifier, pixels, shown.labels, eps)
     return {
         "train": shown.images,
         f"adversarial (FGSM, ε = {eps})": (adversarial.cpu().numpy() * 255)
