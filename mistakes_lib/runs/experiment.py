@@ -195,7 +195,7 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
 
     A file may hold several classifiers under ``presets``: name → what the section ``experiment``
     does not say already, such as ``architecture`` and ``recipe``. Likewise ``data_sets`` has what
-    holds for one data set only, such as its ``ood``.
+    holds for one data set only, such as its ``ood``; a preset may have ``data_sets`` of its own.
 
     Args:
         path: YAML file with ``data_set``, ``classifier``, ``seed``, a section ``experiment`` and
@@ -234,7 +234,11 @@ def load_experiment(path, *, preset=None, data_set=None, seed=None, epochs=None,
     presets = _mapping(parameters, "presets", path)
     if preset is not None and preset not in presets:
         raise ValueError(f"{path} has no preset {preset!r}{_nearest(preset, presets)}")
-    section |= _mapping(presets, section.get("classifier"), f"{path}: presets")
+    own_preset = _mapping(presets, section.get("classifier"), f"{path}: presets")
+    section |= {key: value for key, value in own_preset.items() if key != "data_sets"}
+    section |= _mapping(
+        _mapping(own_preset, "data_sets", path), section.get("data_set"), f"{path}: data_sets"
+    )
     for name in ("recipe", "ensembling", "adaptive"):
         if section.get(name) in (None, {}):
             section.pop(name, None)  # a preset says {} to have none of what the file has
