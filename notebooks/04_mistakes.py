@@ -67,15 +67,17 @@ from mistakes_lib import (
     plotting,
     price_of_refusal,
     published_runs,
+    published_trainings,
     readable,
+    readable_trainings,
     risk_coverage,
     score_pairs,
     select_threshold,
     spread_of_auroc,
     stored_evidence,
     threshold_explorer,
-    trainings_sentence,
-    trainings_table,
+    trainings_methods,
+    trainings_spread,
 )
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
@@ -274,13 +276,14 @@ Markdown(text)
 # %% [markdown]
 # ## Independent fits
 #
-# EM starts at random rows and finds a local optimum. The paper reports means over five runs. Here
-# only the fit varies, with its seed, and the classifier stays the same. The start of EM, the test
-# images and, where there are several, the training all move the mean. So a hierarchical bootstrap
-# draws each of them, and the table says how much each moves the mean.
+# EM starts at random rows and finds a local optimum. Here only the fit varies, with its seed, and the
+# classifier stays the same. The start of EM and the test images both move the mean. So a hierarchical
+# bootstrap draws each of them, and the table says how much each moves the mean.
 
 # %%
-seeds = range(seed, seed + (repeats if source.has_training_features else 1))
+seeds = source.fitted_seeds(n_components)[:repeats]
+if source.has_training_features:  # then any other fit can be made
+    seeds = range(seed, seed + repeats)
 fits = [LogLikelihood(source.density(n_components, seed=each)) for each in seeds]
 pairs_of_fits = score_pairs(dict(enumerate(fits)), test[test.correct], test[~test.correct])
 stacked = np.stack([np.concatenate(pair) for pair in pairs_of_fits.values()])  # (fits, n)
@@ -321,35 +324,39 @@ Markdown(
 # ## Independent trainings
 #
 # The paper reports the mean and standard deviation of five independent runs. One network of this book
-# was trained several times, with equal settings and another seed each time. The table has its failures of
-# every kind: AUROC of density and of confidence, mean ± standard deviation over the trainings, and the
-# interval of their difference, which holds the spread of trainings and of test images.
+# was trained several times, with equal settings and another seed each time. The table has the AUROC of
+# every method for its test mistakes, mean ± standard deviation over the trainings, and the interval of
+# the difference, which holds the spread of trainings and of test images. Chapters
+# {doc}`5 <05_adversarial>`, {doc}`6 <06_out_of_distribution>` and {doc}`8 <08_purification>` have such a
+# table, too.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-often = max((each.trainings() for each in published_runs()), key=len)
-if len(often) > 1:
-    held = often[0].experiment.mixtures
-    found = trainings_table(often, min(held), n_components_large=max(held), resamples=200)
-    shown = pd.DataFrame(
-        {
-            name: [
-                f"{m:.3f} ± {s:.3f}" for m, s in zip(found[name], found[f"{name} sd"], strict=True)
-            ]
-            for name in ("density", "confidence")
-        },
-        index=found.index.map(plotting.set_name).rename(often[0].title),
-    )
-    shown["difference"] = [
-        f"{low:+.3f} to {high:+.3f}" for low, high in found[["low", "high"]].values
-    ]
-    shown["density …"] = found.verdict.values
-    display(shown)
+trained = published_trainings()
+if trained:
+    by_training = readable_trainings(trainings_methods(trained, n_components, resamples=200))
+    by_training = by_training.rename_axis(f"{trained[0].title}, {len(trained)} trainings")
+    display(plotting.call_by_name(mark_class_agnostic(by_training, scorers)))
+else:
+    print("No network of this book was trained more than once.")
+
+# %% [markdown]
+# What moves the AUROC of density most? It may be the training, the fit of the mixture (which one training
+# repeats), or the choice of the test images. The standard deviation is that of one training or one fit;
+# the standard error is its share in the error of the mean.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three sources of spread"}
+if trained:
+    sources = trainings_spread(trained, n_components, resamples=200)
+    display(sources.sources.round(4))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
-told = "No network of this book was trained more than once."
-if len(often) > 1:
-    told = f"These are {len(often)} trainings of one network. {trainings_sentence(found.rename(plotting.set_name))}"
-Markdown(told)
+low, high = sources.interval if trained else (0, 1)
+Markdown(
+    f"Over {len(trained)} trainings of one network the mean AUROC of density is {sources.mean:.3f} "
+    f"({low:.3f} to {high:.3f}). {sources.sentence}"
+    if trained
+    else "Without several trainings nothing can be said of their spread."
+)
 
 # %% [markdown]
 # ## How many Gaussians?

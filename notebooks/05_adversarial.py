@@ -60,10 +60,14 @@ from mistakes_lib import (
     mann_whitney,
     mark_class_agnostic,
     plotting,
+    published_trainings,
     readable,
+    readable_trainings,
     score_many,
     score_pairs,
     tally_verdicts,
+    trainings_sentence,
+    trainings_table,
 )
 
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
@@ -332,8 +336,8 @@ Markdown(
 # %% [markdown]
 # ## Independent fits
 #
-# The paper reports means and deviations over five runs, and does not say what varied. Two things can
-# vary here: the fit and the images. First, the {doc}`sweep of chapter 4 <04_mistakes>` has fitted the
+# The paper reports means and deviations over five runs, and does not say what varied. In this section the
+# fit and the images vary. First, the {doc}`sweep of chapter 4 <04_mistakes>` has fitted the
 # mixture five times, each time from another start. Second, we keep one fit and split the images into
 # five random parts, with one AUROC each. (On all images together the spread is $\sqrt 5$ times
 # smaller.) The classifier stays the same.
@@ -356,6 +360,28 @@ for (name, level), each in pairs.items():
 images = pd.DataFrame(by_images).agg(["mean", "std"]).T
 spread = pd.concat({"fits": fits, "fifths of the images": images}, axis=1)
 spread.dropna(axis=1, how="all").round(4)
+
+# %% [markdown]
+# ## Independent trainings
+#
+# One network was trained several times, with equal settings and another seed each time
+# ({doc}`chapter 4 <04_mistakes>`). The table has the AUROC of density and of confidence, mean ± standard
+# deviation over the trainings. The interval of their difference holds the spread of trainings and of
+# images.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
+trained = published_trainings()
+if trained:
+    by_training = trainings_table(trained, "attacks", n_components, resamples=200)
+    shown = readable_trainings(by_training)
+    display(shown.rename_axis(f"{trained[0].title}, {len(trained)} trainings"))
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+Markdown(
+    trainings_sentence(by_training)
+    if trained
+    else "No network of this book was trained more than once."
+)
 
 # %% [markdown]
 # ## Natural and adversarial mistakes

@@ -47,13 +47,15 @@ strengths = [0.0, 0.1, 1.0, 10.0, 100.0]  # values of ν to compare
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from mistakes_lib import (
     as_evidence,
+    chosen_purification,
     claim_badges,
     load_run,
     plotting,
+    published_trainings,
     purification_effect,
     purification_grid,
     purification_objective,
@@ -313,18 +315,20 @@ Markdown(
 # The paper's Table 4 has a block for each kind of classifier. Here each published one with these images
 # gets the strength ν that is best on its own validation features, with the smaller mixture.
 
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: every classifier"}
-sides = {}
-for each in source.siblings(n_components):
-    own_head, inputs = each.head, each.features("test")
-    mixture, tuning = each.density(n_components, seed=seed), each.features("validation")
-    tuning = {"validation": tuning[:tuning_images]}
-    tried = purification_path(tuning, mixture, own_head, strengths=strengths, steps=monotone_steps)
-    _, strength = tried["accuracy"].idxmax()
-    moved = purify(inputs.features, mixture, nu=strength, steps=monotone_steps)
-    result = purification_effect(inputs.features, moved, inputs.labels, own_head)
+def purified_by_choice(each):
+    mixture, tuning = each.density(n_components), each.features("validation")[:tuning_images]
+    splits, options = (tuning, each.features("test")), {"steps": monotone_steps}
+    strength, result = chosen_purification(
+        *splits, mixture, each.head, strengths=strengths, **options
+    )
     counts = {n: getattr(result, n) for n in ("gain", "corrected", "broken", "p_value")}
-    sides[each.info["title"]] = {"ν": strength} | counts
+    return {"ν": strength} | counts
+
+
+siblings = source.siblings(n_components)
+sides = {each.info["title"]: purified_by_choice(each) for each in siblings}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 compared = pd.DataFrame.from_dict(sides, orient="index")
@@ -336,6 +340,31 @@ Markdown(
     f"On {real} of {len(compared)} networks accuracy gains more than chance explains; the gains lie "
     f"between {compared.gain.min():+.2f} and {compared.gain.max():+.2f} points."
 )
+
+# %% [markdown]
+# ## Independent trainings
+#
+# One network was trained several times, with equal settings and another seed each time
+# ({doc}`chapter 4 <04_mistakes>`). Each training gets the strength that is best on its own validation
+# features. The last rows have the mean and the standard deviation over the trainings.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
+trained = published_trainings()
+rows = {f"seed {each.experiment.seed}": purified_by_choice(each) for each in trained}
+by_training = pd.DataFrame.from_dict(rows, orient="index")
+if trained:
+    by_training.index.name = f"{trained[0].title}, {len(trained)} trainings"
+    summary = by_training[["gain", "corrected", "broken"]].agg(["mean", "std"])
+    shown = pd.concat([by_training, summary.rename({"std": "standard deviation"})])
+    display(shown.round(2).rename(columns={"p_value": "p"}).astype(object).fillna(""))
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
+told = "No network of this book was trained more than once."
+if trained:
+    changed = (by_training.p_value < 1 - confidence).sum()
+    told = f"Accuracy changes by {by_training.gain.mean():+.2f} ± {by_training.gain.std():.2f} percentage "
+    told += f"points; in {changed} of {len(trained)} trainings by more than chance explains."
+Markdown(told)
 
 # %% [markdown]
 # ## In short

@@ -21,7 +21,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "interactive": ["InteractiveFigure", "mixture_explorer", "threshold_explorer"],
         "knowing": ["BestAttack", "attacks_unnoticed", "best_attack"],
         "ledger_page": ["as_markdown"],
-        "trainings": ["trainings_sentence", "trainings_table"],
+        "trainings": [
+            "readable_trainings",
+            "trainings_methods",
+            "trainings_sentence",
+            "trainings_spread",
+            "trainings_table",
+        ],
         "corrupted": ["corruption_sentence", "corruption_table"],
         "matrix": [
             "NetworkVerdict",

@@ -117,6 +117,10 @@ def publish(
     full_precision: Annotated[
         bool, typer.Option(help="Copy densities and detectors in float64; without, in float32.")
     ] = True,
+    refits: Annotated[
+        int,
+        typer.Option(min=0, help="Add fits of the mixture with so many further seeds."),
+    ] = 0,
     debug: Debug = False,
 ):
     """Copy a finished run to where others read it, every file checked."""
@@ -131,6 +135,7 @@ def publish(
             pixel_cnn=pixel_cnn,
             classifier=classifier,
             full_precision=full_precision,
+            refits=refits,
         )
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     typer.echo(f"{copy.title}: {size / 1e6:.1f} MB in {copy.path}")

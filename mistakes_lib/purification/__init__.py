@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "effect": [
             "PurificationEffect",
+            "chosen_purification",
             "purification_effect",
             "purification_grid",
             "purification_path",

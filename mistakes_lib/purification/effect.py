@@ -11,7 +11,13 @@ from scipy.stats import binomtest
 from mistakes_lib.purification.steps import DivergenceError, purification_objective, purify
 from mistakes_lib.support.checks import as_labels, as_matrix
 
-__all__ = ["PurificationEffect", "purification_effect", "purification_grid", "purification_path"]
+__all__ = [
+    "PurificationEffect",
+    "chosen_purification",
+    "purification_effect",
+    "purification_grid",
+    "purification_path",
+]
 
 MONOTONE = "monotone"  # in the place of a learning rate
 ROUNDING = 1e-5  # relative rise of the objective that float32 makes by itself
@@ -197,6 +203,45 @@ def purification_path(splits, density, head, *, strengths, steps=100):
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["split", "nu"])
     return table
+
+
+def chosen_purification(validation, test, density, head, *, strengths, steps=100):
+    """Purify test features with the strength that is best on validation features (Appendix B).
+
+    Args:
+        validation: FeatureSet with labels, on which ν is chosen: of equally good ones the largest.
+        test: FeatureSet with labels.
+        density: a fitted mixture, see :func:`~mistakes_lib.purification.steps.purify`.
+        head: the classifier's last layer, ``nn.Linear(d, c)``.
+        strengths: values of ν to try.
+        steps: steps of each purification at most.
+
+    Returns:
+        The chosen ν, and the :class:`PurificationEffect` on the test features.
+
+    Raises:
+        ValueError: no strength, or as :func:`~mistakes_lib.purification.steps.purify`.
+
+    Example:
+        >>> from mistakes_lib.density import DiagonalGMM
+        >>> from mistakes_lib.features.feature_set import FeatureSet
+        >>> density = DiagonalGMM(1).fit([[1.0], [3.0]])  # N(2, 1)
+        >>> import torch
+        >>> head = torch.nn.Linear(1, 2)  # class 1 where the feature is above 0
+        >>> _ = head.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]),
+        ...                           "bias": torch.zeros(2)})
+        >>> mistake = FeatureSet([[-1.0]], [[1.0, -1.0]], [1])
+        >>> nu, effect = chosen_purification(mistake, mistake, density, head, strengths=[0, 100])
+        >>> nu, effect.corrected
+        (0.0, 1)
+    """
+    if not len(strengths):
+        raise ValueError("strengths is empty: pass at least one ν")
+    splits = {"validation": validation}
+    path = purification_path(splits, density, head, strengths=strengths, steps=steps)
+    _, nu = path["accuracy"].idxmax()
+    purified = purify(test.features, density, nu=nu, steps=steps)
+    return float(nu), purification_effect(test.features, purified, test.labels, head)
 
 
 def _changes(effect):

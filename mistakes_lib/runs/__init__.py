@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "making": ["make_run", "train_run"],
         "publishing": ["publish_run"],
         "failures": ["failures_of"],
-        "finding": ["load_run", "published_runs", "published_twins"],
+        "finding": ["load_run", "published_runs", "published_trainings", "published_twins"],
         "reading": ["Run"],
     },
 )

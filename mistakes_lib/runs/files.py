@@ -24,6 +24,7 @@ __all__ = [
     "keep_own_labels",
     "labelled_rows",
     "mixture_file",
+    "mixture_for_mistakes",
     "ood_file",
     "pixels_file",
     "read_batch",
@@ -131,9 +132,15 @@ def read_batch(path, head):
     return FeatureSet(features, logits, arrays.get("labels"))
 
 
-def mixture_file(n_components):
-    """Where a run keeps the mixture with so many components."""
-    return f"density/gmm-{n_components}.safetensors"
+def mixture_file(n_components, seed=None):
+    """Where a run keeps the mixture with so many components, or its fit with another seed."""
+    fit = "" if seed is None else f"-seed{seed}"
+    return f"density/gmm-{n_components}{fit}.safetensors"
+
+
+def mixture_for_mistakes(sizes):
+    """Of a run's mixtures the size that is nearest to the paper's for mistakes, 100 components."""
+    return min(sizes, key=lambda size: abs(size - 100))
 
 
 def pixels_file(name):

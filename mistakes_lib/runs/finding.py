@@ -10,7 +10,7 @@ from mistakes_lib.support.locations import (
     without_a_clone,
 )
 
-__all__ = ["load_run", "published_runs", "published_twins"]
+__all__ = ["load_run", "published_runs", "published_trainings", "published_twins"]
 
 
 def load_run(path):
@@ -56,6 +56,21 @@ def published_runs():
         True
     """
     return _runs_in(PUBLISHED_RUNS)
+
+
+def published_trainings():
+    """The trainings of the network that the book trained most often ("5 independent runs").
+
+    Returns:
+        list of Run that differ in their seed alone, in the order of the seeds; empty where every
+        network was trained once.
+
+    Example:
+        >>> [run.name for run in published_trainings()][:2]
+        ['cifar100/wrn_16_2/seed0', 'cifar100/wrn_16_2/seed1']
+    """
+    often = max((run.trainings() for run in published_runs()), key=len, default=[])
+    return often if len(often) > 1 else []
 
 
 def published_twins():

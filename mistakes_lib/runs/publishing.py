@@ -11,6 +11,8 @@ from mistakes_lib.runs.files import (
     PIXEL_CNN,
     TRAINING_FEATURES,
     holds_features,
+    mixture_file,
+    mixture_for_mistakes,
     write_head,
     write_without_logits,
 )
@@ -30,6 +32,7 @@ def publish_run(
     pixel_cnn=True,
     classifier=True,
     full_precision=True,
+    refits=0,
 ):
     """Copy a finished run, every file checked, without what only its making needs.
 
@@ -46,13 +49,16 @@ def publish_run(
         classifier: copy the network. Without it, only its last layer is copied.
         full_precision: copy densities and detectors in float64; otherwise in float32, at half the
             size.
+        refits: fit the mixture that detects mistakes with so many further seeds (the run's own + 1,
+            + 2, …) and add those fits, so that a reader without the training features sees how far
+            fits differ. Needs the training features, and minutes.
 
     Returns:
         Run: the copy.
 
     Raises:
         FileExistsError: the folder has such a run already.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged, or the run has no training features to fit again.
 
     Example:
         >>> from mistakes_lib.runs import load_run
@@ -65,6 +71,8 @@ def publish_run(
     destination = Path(PUBLISHED_RUNS if root is None else root) / run.name
     if destination.exists():
         raise FileExistsError(f"{destination} is there already: remove it first")
+    if refits and not run.has_training_features:
+        raise ValueError(f"run {run.name} has no training features, so no mixture can be refitted")
     destination.parent.mkdir(parents=True, exist_ok=True)
     wanted = {TRAINING_FEATURES: training_features, PIXEL_CNN: pixel_cnn, CLASSIFIER: classifier}
     files = [name for name in run.info["files"] if wanted.get(name, True)]
@@ -73,15 +81,30 @@ def publish_run(
         for name in files:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             _copier(name, logits, full_precision)(run.file(name), copy / name)
+        files += _refit(run, copy, refits, full_precision)
         if not classifier:
             write_head(copy / HEAD, run.head)
             files.append(HEAD)
-        info = run.info | {"files": {name: sha256_of(copy / name) for name in sorted(files)}}
+        info = run.info | {"files": {name: sha256_of(copy / name) for name in sorted({*files})}}
         _write(copy, info)
         if not logits:
             _write(copy, info | _accuracies(Run(copy)))
         copy.rename(destination)  # all of it or nothing
     return Run(destination)
+
+
+def _refit(run, copy, refits, full_precision):
+    """Fit the mixture that detects mistakes with further seeds; names of the new files."""
+    names, first = [], run.experiment.seed
+    if not refits:
+        return names
+    n_components = mixture_for_mistakes(run.experiment.mixtures)
+    for seed in range(first + 1, first + 1 + refits):
+        names.append(mixture_file(n_components, seed))
+        fitted = run.density(n_components, seed=seed)
+        fitted.save(copy / names[-1])
+        _copier(names[-1], True, full_precision)(copy / names[-1], copy / names[-1])
+    return names
 
 
 def _copier(name, logits, full_precision):

@@ -254,7 +254,7 @@ class Run:
         return found
 
     def density(self, n_components, *, seed=None, progress=False):
-        """A DiagonalGMM of the training features: the run's own, or fitted now if it has none.
+        """A DiagonalGMM of the training features: one that the run holds, or else fitted now.
 
         Args:
             n_components: number of mixture components K.
@@ -265,17 +265,31 @@ class Run:
             FileNotFoundError: it has none, and was published without its training features.
         """
         seed = self.experiment.seed if seed is None else seed
-        name = mixture_file(n_components)
-        if seed == self.experiment.seed and name in self.info["files"]:
-            return DiagonalGMM.load(self.file(name))
+        if seed in self.fitted_seeds(n_components):
+            own = seed == self.experiment.seed
+            return DiagonalGMM.load(self.file(mixture_file(n_components, None if own else seed)))
         if not self.has_training_features:
             held = ", ".join(map(str, self.experiment.mixtures))
+            seeds = ", ".join(map(str, self.fitted_seeds(n_components)))
+            seeds = f"; of {n_components} components with the seeds {seeds}" if seeds else ""
             raise FileNotFoundError(
                 f"run {self.name} was published without its training features: it has mixtures of "
-                f"{held} components with seed {self.experiment.seed}, and no other can be fitted"
+                f"{held} components{seeds}, and no other can be fitted"
             )
         gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
+
+    def fitted_seeds(self, n_components):
+        """Seeds of the fits that the run holds of a mixture, a list of int, its own seed first.
+
+        Args:
+            n_components: number of mixture components K.
+        """
+        files, own = self.info["files"], [self.experiment.seed]
+        before, after = mixture_file(n_components, "*").split("*")
+        others = [f[len(before) : -len(after)] for f in files if f.startswith(before)]
+        held = own if mixture_file(n_components) in files else []
+        return held + sorted(map(int, others))
 
     def deep_density(self, name, *, seed=None, progress=False):
         """The run's VAE or MAF of the training features: its own, or with another seed fitted now.

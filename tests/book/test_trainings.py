@@ -8,11 +8,17 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from mistakes_lib.book.trainings import trainings_sentence, trainings_table
+from mistakes_lib.book.trainings import (
+    readable_trainings,
+    trainings_methods,
+    trainings_sentence,
+    trainings_spread,
+    trainings_table,
+)
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs.experiment import Experiment
-from mistakes_lib.scores import TemperatureScaling
+from mistakes_lib.scores import LogLikelihood, MaxSoftmax, TemperatureScaling
 from mistakes_lib.training.recipe import Recipe
 
 EXPERIMENT = Experiment(
@@ -33,20 +39,29 @@ def batch(rng, n, shift=0.0):
     return FeatureSet(features, logits, features.argmax(axis=1))
 
 
-def training(seed, **changes):
-    """What the table asks a run for, with features drawn at random."""
+def training(seed, lacks=(), **changes):
+    """What the tables ask a run for, with features drawn at random."""
     rng = np.random.default_rng(seed)
     test, attacked = batch(rng, 200), np.arange(0, 200, 4)
     sets = {"svhn": batch(rng, 60, 1.5)}
-    attack, mixture = (
-        batch(rng, 50, 0.8),
-        DiagonalGMM(2, random_state=0).fit(rng.normal(size=(300, 3))),
-    )
+    attack, train = batch(rng, 50, 0.8), rng.normal(size=(300, 3))
     splits = {"test": test, "validation": batch(rng, 150)}
+
+    def density(n_components, seed=0):
+        return DiagonalGMM(n_components, random_state=seed, tol=0.1).fit(train)
+
+    def scorers(n_components):
+        usual = {"GMM": LogLikelihood(density(n_components)), "Max softmax": MaxSoftmax()}
+        usual["Calibrated"] = TemperatureScaling()
+        fitted = {name: each.fit(splits["validation"]) for name, each in usual.items()}
+        return {name: each for name, each in fitted.items() if name not in lacks}
+
     return SimpleNamespace(
         name=f"digits/tiny/seed{seed}",
         experiment=replace(EXPERIMENT, seed=seed, **changes),
-        density=lambda n_components: mixture,
+        density=density,
+        scorers=scorers,
+        fitted_seeds=lambda n_components: [0, 1, 2, 3] if seed == 0 else [seed],
         features=splits.__getitem__,
         attacked=attacked,
         attack=lambda name, eps: attack,
@@ -78,16 +93,22 @@ def confidence(run, inputs):
     return softmax(inputs.logits / temperature, axis=1).max(axis=1)
 
 
+def mistaken(run):
+    test = run.features("test")
+    return test[test.correct], test[~test.correct]
+
+
 @pytest.mark.parametrize(
-    ("row", "pair"),
+    ("kind", "row", "pair"),
     [
-        ("mistakes", lambda r: (t := r.features("test"), (t[t.correct], t[~t.correct]))[1]),
-        ("FGSM 8/255", lambda r: (r.features("test")[r.attacked], r.attack("fgsm", 8 / 255))),
-        ("svhn", lambda r: (r.features("test"), r.ood("svhn"))),
+        ("attacks", "FGSM 8/255", lambda r: (r.features("test")[r.attacked], r.attack("fgsm", 0))),
+        ("strange", "svhn", lambda r: (r.features("test"), r.ood("svhn"))),
     ],
 )
-def test_means_and_deviations_are_scikit_learns_and_numpys(row, pair):
-    found = trainings_table(RUNS, 2, n_components_large=2, resamples=20).loc[row]
+def test_means_and_deviations_are_scikit_learns_and_numpys(kind, row, pair):
+    table = trainings_table(RUNS, kind, 2, resamples=20)
+    found = table.loc[row]
+    assert list(table.index) == [row]
     for name, score in (("density", density), ("confidence", confidence)):
         expected = areas(pair, score)
         assert found[name] == pytest.approx(np.mean(expected), abs=1e-9)
@@ -97,15 +118,68 @@ def test_means_and_deviations_are_scikit_learns_and_numpys(row, pair):
     assert found["largest"] in ("trainings", "test images")
 
 
+def test_every_method_is_judged_on_the_mistakes_of_all_trainings():
+    found = trainings_methods(RUNS, 2, resamples=20)
+    assert list(found.index) == ["GMM", "Max softmax", "Calibrated"]
+    for name, score in (("GMM", density), ("Calibrated", confidence)):
+        expected = areas(mistaken, score)
+        assert found.loc[name, "AUROC"] == pytest.approx(np.mean(expected), abs=1e-9)
+        assert found.loc[name, "sd"] == pytest.approx(np.std(expected, ddof=1), abs=1e-9)
+    gaps = found["AUROC"]["GMM"] - found["AUROC"]
+    np.testing.assert_allclose(found["difference"][1:], gaps[1:])
+    assert np.isnan(found.loc["GMM", "low"])
+    shown = readable_trainings(found)
+    assert shown.loc["GMM"].tolist()[1:] == ["–", "–"]
+    assert shown.loc["Calibrated", "density …"] == found.loc["Calibrated", "verdict"]
+
+
+def test_a_method_that_one_training_lacks_is_left_out():
+    runs = [*RUNS, training(4, lacks=("Max softmax",))]
+    assert list(trainings_methods(runs, 2, resamples=10).index) == ["GMM", "Calibrated"]
+
+
+def test_the_fits_of_one_training_say_how_far_fits_differ():
+    spread = trainings_spread(RUNS, 2, resamples=20)
+    assert spread.sources["drawn"].tolist() == [4, 4, 200]
+    test = RUNS[0].features("test")
+    fits = [RUNS[0].density(2, seed=each).score_samples(test.features) for each in range(4)]
+    expected = [roc_auc_score(test.correct, each) for each in fits]
+    np.testing.assert_allclose(spread.values[0], expected)
+    assert spread.sources.loc["fits", "standard deviation"] == pytest.approx(
+        np.std(expected, ddof=1)
+    )
+    others = [
+        roc_auc_score(
+            (test := run.features("test")).correct,
+            run.density(2, seed=run.experiment.seed).score_samples(test.features),
+        )
+        for run in RUNS[1:]
+    ]
+    np.testing.assert_allclose(spread.values[1:, 0], others)
+
+
 def test_the_sentence_is_computed_from_the_table():
-    table = trainings_table(RUNS, 2, n_components_large=2, resamples=20)
+    table = trainings_table(RUNS, "strange", 2, resamples=20)
     sentence = trainings_sentence(table)
-    assert f"{table.loc['mistakes', 'density sd']:.3f} for mistakes" in sentence
+    assert f"{table.loc['svhn', 'density sd']:.3f} (svhn)" in sentence
     assert f"of {len(table)} settings" in sentence
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_refused():
+@pytest.mark.parametrize(
+    "table",
+    [
+        trainings_methods,
+        trainings_spread,
+        lambda runs: trainings_table(runs, "attacks"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_refused(table):
     with pytest.raises(ValueError, match="needs two or more, got 1"):
-        trainings_table(RUNS[:1])
+        table(RUNS[:1])
     with pytest.raises(ValueError, match=r"seed9 differs from .*seed0 in more .*: eps_levels$"):
-        trainings_table([RUNS[0], training(9, eps_levels=(4,))])
+        table([RUNS[0], training(9, eps_levels=(4,))])
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="kind must be 'attacks' or 'strange', got 'mistakes'"):
+        trainings_table(RUNS, "mistakes")

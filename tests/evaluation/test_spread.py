@@ -81,6 +81,33 @@ def test_the_sources_are_those_of_the_simulation():
     assert sources["drawn"].tolist() == [40, 10, 2500]
 
 
+def test_some_trainings_may_have_fewer_fits():
+    """The fits of one training tell the spread of fits for all: variances of the simulation."""
+    rng = np.random.default_rng(5)
+    scores, suspect = drawn(rng, 60, 30, 1500, 1000, training=0.2, fit=0.2)
+    slope = norm.pdf(1 / math.sqrt(2)) / math.sqrt(2)
+    ragged = [scores[0], *scores[1:, :1]]
+    found = spread_of_auroc(ragged, suspect, resamples=20)
+    deviations = found.sources["standard deviation"]
+    assert deviations["fits"] == pytest.approx(0.2 * slope, rel=0.3)
+    assert deviations["trainings"] == pytest.approx(0.2 * slope, rel=0.3)
+    assert found.sources["drawn"].tolist() == [60, 30, 2500]
+    assert found.values.shape == (60, 30) and np.isnan(found.values[1:, 1:]).all()
+    means = [roc_auc_score(~suspect, row) for row in scores[1:, 0]]
+    means.append(np.mean([roc_auc_score(~suspect, row) for row in scores[0]]))
+    assert found.mean == pytest.approx(np.mean(means))
+    weights = np.r_[1 / 30, np.ones(59)].sum()
+    expected = deviations["fits"] * math.sqrt(weights) / 60
+    assert found.sources.loc["fits", "standard error"] == pytest.approx(expected)
+
+
+def test_a_list_of_equal_trainings_is_the_array():
+    scores, suspect = drawn(np.random.default_rng(6), 3, 2, fit=0.1, training=0.1)
+    one, other = (spread_of_auroc(s, suspect, resamples=30) for s in (scores, list(scores)))
+    np.testing.assert_array_equal(one.values, other.values)
+    assert one.interval == other.interval and one.sources.equals(other.sources)
+
+
 def test_an_interval_ends_where_no_auroc_can_be():
     """Two trainings that disagree say next to nothing, but not that an AUROC is above 1."""
     suspect, rng = np.arange(40) < 20, np.random.default_rng(0)
@@ -130,6 +157,10 @@ def test_mistakes_may_differ_from_training_to_training():
         (np.zeros((1, 3)), [0, 1, 1], {"images": [0, 1]}, "images has 2 entries"),
         (np.zeros((1, 3)), [0, 1, 1], {"confidence": 2}, "confidence"),
         (np.full((1, 3), np.nan), [0, 1, 1], {}, "NaN"),
+        ([np.zeros((1, 3)), np.zeros((2, 4))], [0, 1, 1], {}, r"different numbers .*\[3, 4\]"),
+        ([], [0, 1, 1], {}, "a fit of one training at least"),
+        ([np.zeros((0, 3))], [0, 1, 1], {}, "scores is empty"),
+        (np.zeros((2, 3, 3)), [0, 1, 1], {"theirs": np.zeros((2, 2, 3))}, "do not fit together"),
     ],
 )
 def test_bad_input_is_named(scores, suspect, options, complaint):

@@ -10,6 +10,7 @@ from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.purification import (
     DivergenceError,
+    chosen_purification,
     purification_effect,
     purification_grid,
     purification_path,
@@ -131,3 +132,25 @@ def test_the_path_goes_from_nothing_to_the_nearest_peak(two_classes):
     assert found.p_value == effect.p_value
     with pytest.raises(ValueError, match="splits is empty"):
         purification_path({}, density, sign_head(), strengths=[0])
+
+
+def test_the_strength_is_chosen_on_validation_and_judged_on_test(two_classes):
+    batch, density = two_classes
+    validation, test = batch[::2], batch[1::2]
+    options = {"strengths": [0, 0.1, 3, 1e9], "steps": 50}
+    nu, effect = chosen_purification(validation, test, density, sign_head(), **options)
+    tried = {
+        each: purification_effect(
+            validation.features,
+            purify(validation.features, density, nu=each, steps=50),
+            validation.labels,
+            sign_head(),
+        ).after
+        for each in options["strengths"]
+    }
+    assert tried[nu] == max(tried.values())
+    assert nu == max(each for each, after in tried.items() if after == tried[nu])
+    purified = purify(test.features, density, nu=nu, steps=50)
+    assert effect == purification_effect(test.features, purified, test.labels, sign_head())
+    with pytest.raises(ValueError, match="strengths is empty"):
+        chosen_purification(validation, test, density, sign_head(), strengths=[])

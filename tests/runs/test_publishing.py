@@ -105,3 +105,19 @@ def test_a_published_run_may_be_published_again(run, tmp_path):
     assert twice.info == once.info
     for name in once.info["files"]:
         assert twice.file(name).read_bytes() == once.file(name).read_bytes()
+
+
+def test_further_fits_may_come_with_it(run, tmp_path):
+    slim = {"training_features": False, "full_precision": False}
+    copy = publish_run(run, tmp_path, refits=2, **slim)
+    assert (run.fitted_seeds(2), copy.fitted_seeds(2), copy.fitted_seeds(3)) == ([0], [0, 1, 2], [])
+    for seed in (1, 2):
+        expected = run.density(2, seed=seed)  # fitted now
+        np.testing.assert_allclose(copy.density(2, seed=seed).means_, expected.means_, rtol=1e-6)
+    assert not np.allclose(copy.density(2, seed=1).means_, copy.density(2, seed=2).means_)
+    again = publish_run(copy, tmp_path / "again")
+    assert again.info["files"] == copy.info["files"]
+    with pytest.raises(FileNotFoundError, match=r"seeds 0, 1, 2, and no other"):
+        copy.density(2, seed=3)
+    with pytest.raises(ValueError, match="no training features, so no mixture can be refitted"):
+        publish_run(copy, tmp_path / "third", refits=1)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mistakes_lib.attacks import fgsm
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.runs.files import CLASSIFIER, mixture_file
+from mistakes_lib.runs.files import CLASSIFIER, mixture_file, mixture_for_mistakes
 from mistakes_lib.runs.stages.drawing import image_columns, save_png
 from mistakes_lib.runs.stages.features import ood_images
 from mistakes_lib.support.storage import atomic_write
@@ -16,7 +16,6 @@ __all__ = ["examples", "pictures", "strange_pictures"]
 STRANGE = 12  # images kept of each out-of-distribution set
 PICTURED = 60  # test images on the sheet of pictures
 PICTURE_EDGE = 32  # of each, in pixels at most
-PAPERS_MIXTURE = 100  # components, for mistakes
 
 
 def examples(journal):
@@ -40,7 +39,7 @@ def pictures(journal):
     own, test = journal.experiment, journal.own_images("test")
     if not own.mixtures:
         return
-    mixture = mixture_file(min(own.mixtures, key=lambda size: abs(size - PAPERS_MIXTURE)))
+    mixture = mixture_file(mixture_for_mistakes(own.mixtures))
 
     def compute(path):
         scored = journal.features("test")
