@@ -356,7 +356,8 @@ if trained:
     by_training.index.name = f"{trained[0].title}, {len(trained)} trainings"
     summary = by_training[["gain", "corrected", "broken"]].agg(["mean", "std"])
     shown = pd.concat([by_training, summary.rename({"std": "standard deviation"})])
-    display(shown.round(2).rename(columns={"p_value": "p"}).astype(object).fillna(""))
+    shown = shown.rename(columns={"p_value": "p"}).map("{:.2g}".format).replace("nan", "")
+    display(shown)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 told = "No network of this book was trained more than once."

@@ -21,7 +21,9 @@ def test_the_books_parameters_load(path):
     parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     experiment = load_experiment(path)
     written = parameters["experiment"]
-    written |= parameters.get("presets", {}).get(experiment.classifier, {})
+    preset = dict(parameters.get("presets", {}).get(experiment.classifier, {}))
+    of_one = preset.pop("data_sets", {}).get(experiment.data_set, {})
+    written |= preset | of_one
     written |= parameters.get("data_sets", {}).get(experiment.data_set, {})
     loaded = json.loads(json.dumps(experiment.to_dict()))
     for name, value in written.items():
@@ -107,6 +109,24 @@ def test_a_data_set_has_its_own_strangers(write):
     assert load_experiment(path).ood == {"svhn": 5}
     assert load_experiment(path, data_set="cifar10").ood == own["ood"]
     assert load_experiment(path, data_set="cifar100").ood == SMALL["experiment"]["ood"]
+
+
+def test_a_preset_may_say_what_holds_on_one_data_set(write):
+    recipe, network = SMALL["experiment"]["recipe"], SMALL["experiment"]["architecture"]
+    presets = {
+        "first": {
+            "architecture": network,
+            "data_sets": {"cifar10": {"recipe": recipe | {"lr": 0.5}}},
+        }
+    }
+    path = write(SMALL | {"classifier": "first", "presets": presets})
+    assert load_experiment(path, data_set="cifar10").recipe.lr == 0.5
+    assert load_experiment(path, data_set="cifar100") == load_experiment(
+        write(SMALL | {"classifier": "first"}), data_set="cifar100"
+    )
+    presets["first"]["data_sets"] = ["cifar10"]
+    with pytest.raises(ValueError, match="data_sets must be a mapping"):
+        load_experiment(write(SMALL | {"classifier": "first", "presets": presets}))
 
 
 def test_the_command_line_overrides_the_file(write):
