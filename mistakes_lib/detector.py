@@ -16,6 +16,7 @@ from mistakes_lib.features.feature_set import extract_features
 from mistakes_lib.features.stored import fingerprint_of
 from mistakes_lib.scores import Scorer
 from mistakes_lib.scores.registry import METHODS, find_method
+from mistakes_lib.support.checks import check_fraction
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import load_arrays, save_arrays
 
@@ -129,6 +130,7 @@ def fit_detector(
         >>> detector.flag(usual), detector.flag(unusual)
         (array([False]), array([ True]))
     """
+    check_fraction(false_alarms, "false_alarms")
     if validation.labels is None:
         raise ValueError("the threshold is chosen on validation labels, but there are none")
     if scorer is None:

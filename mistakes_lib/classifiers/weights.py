@@ -144,16 +144,23 @@ def _read(path):
         return read_safetensors(path, framework="pt")[0]
     if start[8:] == b"{":  # after the length of safetensors' header
         return read_safetensors(path, framework="pt")[0]
-    if zipfile.is_zipfile(path):
+    if _is_npz(path):
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:  # zip, zlib and NumPy have kinds of their own
+            raise ValueError(f"{path} is damaged or holds more than arrays: {error}") from None
+    return _read_torch(path)
+
+
+def _is_npz(path):
+    """Whether a file is a zip archive of NumPy's arrays."""
+    try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-        if names and all(name.endswith(".npy") for name in names):
-            try:
-                with np.load(path, allow_pickle=False) as arrays:
-                    return dict(arrays)
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged or holds more than arrays: {error}") from None
-    return _read_torch(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def _state_dict(found, path):

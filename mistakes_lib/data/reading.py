@@ -11,7 +11,8 @@ __all__ = ["Preprocessing", "common_size", "image_suffixes", "is_hidden", "read_
 # What Pillow knows by name but does not decode itself, or what holds no picture of pixels.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF", "FITS"}
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"}
-BITS_PER_SAMPLE = 258  # the tag of a TIFF file
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of a TIFF file
+SIGNED = 2
 SIZES_READ = 200  # images whose size is read from their headers, spread over the folder
 
 
@@ -72,8 +73,8 @@ def read_image(path):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged or no image, or its numbers have no known range (32-bit integers
-            and floats).
+        ValueError: it is damaged or no image, or its numbers have no known range (32-bit integers,
+            integers with a sign, and floats).
     """
     try:
         with Image.open(path) as image:
@@ -87,6 +88,11 @@ def read_image(path):
 
 def _as_bytes(image, path):
     """The same image with 8 bits a channel."""
+    if _tag(image, SAMPLE_FORMAT, 1) == SIGNED:  # heights, or the densities of a CT scan
+        raise ValueError(
+            "its pixels are numbers with a sign, without a known range; save it with 8 or 16 bits "
+            "a channel, from 0 upwards"
+        )
     if image.mode.startswith("I;16") or (image.mode == "I" and _bits(image) == 16):
         deep = np.asarray(image).astype(np.uint32)
         return Image.fromarray((deep // 257).clip(max=255).astype(np.uint8))
@@ -104,8 +110,13 @@ def _bits(image):
     """Bits of a grey image that Pillow holds in 32: a PNG or PGM of those has 16."""
     if image.format in ("PNG", "PPM", "JPEG2000"):
         return 16
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (32,))
-    return bits[0] if isinstance(bits, tuple) else bits
+    return _tag(image, BITS_PER_SAMPLE, 32)
+
+
+def _tag(image, number, default):
+    """The value of a tag of a TIFF file, of the first channel."""
+    value = getattr(image, "tag_v2", {}).get(number, default)
+    return value[0] if isinstance(value, tuple) else value
 
 
 @functools.cache
