@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["Preprocessing", "common_size", "image_suffixes", "is_hidden", "read_image"]
+__all__ = [
+    "Preprocessing",
+    "as_rgb",
+    "common_size",
+    "image_suffixes",
+    "is_hidden",
+    "read_image",
+]
 
 # What Pillow knows by name but does not decode itself, or what holds no picture of pixels.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF", "FITS"}
@@ -69,7 +76,7 @@ def read_image(path):
     nothing is turned, as torchvision's ImageFolder reads images.
 
     Args:
-        path: the file; a film's first frame is taken.
+        path: the file, or a file object such as ``io.BytesIO``; a film's first frame is taken.
 
     Raises:
         FileNotFoundError: no such file.
@@ -78,7 +85,7 @@ def read_image(path):
     """
     try:
         with Image.open(path) as image:
-            return _as_bytes(image, path).convert("RGB")
+            return as_rgb(image)
     except FileNotFoundError:
         raise
     except Exception as error:  # the readers of the many formats raise many kinds
@@ -86,7 +93,22 @@ def read_image(path):
         raise ValueError(f"{path} is damaged or no image: {reason}") from None
 
 
-def _as_bytes(image, path):
+def as_rgb(image):
+    """An image of PIL of any mode as RGB, 8 bits a channel; 16 bits are scaled to 8.
+
+    Pillow alone would make everything above 255 of 65535 white.
+
+    Raises:
+        ValueError: its numbers have no known range.
+
+    Example:
+        >>> as_rgb(Image.fromarray(np.full((1, 1), 65535 // 5, np.uint16))).getpixel((0, 0))
+        (51, 51, 51)
+    """
+    return _as_bytes(image).convert("RGB")
+
+
+def _as_bytes(image):
     """The same image with 8 bits a channel."""
     if _tag(image, SAMPLE_FORMAT, 1) == SIGNED:  # heights, or the densities of a CT scan
         raise ValueError(

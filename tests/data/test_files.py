@@ -158,7 +158,7 @@ def test_every_mode_becomes_red_green_and_blue(tmp_path, mode):
         image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
     else:
         image = image.convert(mode)
-    red, green, blue = reading._as_bytes(image, "x").convert("RGB").getpixel((0, 0))
+    red, green, blue = reading.as_rgb(image).getpixel((0, 0))
     assert min(red, green, blue) >= 254
 
 
