@@ -268,11 +268,11 @@ def used_images(folder):
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name in ("train/cat", "originals"):
+        ...     for name in ("train/cat", "test/cat", "originals"):
         ...         (Path(folder) / name).mkdir(parents=True)
         ...         (Path(folder) / name / "1.png").touch()
         ...     [path.parent.name for path in used_images(folder)]
-        ['cat']
+        ['cat', 'cat']
     """
     folder = innermost(existing(folder))
     parts = parts_of(folder).values() or [folder]
