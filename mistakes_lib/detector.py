@@ -7,7 +7,7 @@ import numpy as np
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
 from mistakes_lib.classifiers.loading import Network
 from mistakes_lib.classifiers.weights import unwrap
-from mistakes_lib.data.reading import Preprocessing
+from mistakes_lib.data.reading import Preprocessing, as_rgb
 from mistakes_lib.density import DiagonalGMM
 from mistakes_lib.density.gmm import reg_covar_for
 from mistakes_lib.evaluation.tables import fit_scorer
@@ -16,6 +16,7 @@ from mistakes_lib.features.feature_set import extract_features
 from mistakes_lib.features.stored import fingerprint_of
 from mistakes_lib.scores import Scorer
 from mistakes_lib.scores.registry import METHODS, find_method
+from mistakes_lib.support.checks import check_fraction
 from mistakes_lib.support.progress import somebody_watches
 from mistakes_lib.support.storage import load_arrays, save_arrays
 
@@ -129,6 +130,7 @@ def fit_detector(
         >>> detector.flag(usual), detector.flag(unusual)
         (array([False]), array([ True]))
     """
+    check_fraction(false_alarms, "false_alarms")
     if validation.labels is None:
         raise ValueError("the threshold is chosen on validation labels, but there are none")
     if scorer is None:
@@ -235,6 +237,8 @@ class Watched:
                 f"network must be a FeatureClassifier, got {type(network).__name__}: wrap it with "
                 "FeatureClassifier.from_module(net, mean=…, std=…)"
             )
+        if not isinstance(detector, Detector):
+            raise TypeError(f"detector must be a Detector, got {type(detector).__name__}")
         self.detector, self.device = detector, device
 
     def features(self, images):
@@ -246,7 +250,7 @@ class Watched:
                 raise TypeError(
                     "images of PIL need a preprocessing: give Watched what load_network returns"
                 )
-            pixels = [self.preprocessing(image.convert("RGB")) for image in images]
+            pixels = [self.preprocessing(as_rgb(image)) for image in images]
             images = (pixel[None] for pixel in pixels)  # their sizes may differ
         return extract_features(self.classifier, images, device=self.device)
 
@@ -294,7 +298,7 @@ class Watched:
         Raises:
             FileNotFoundError: no such file.
             ValueError: the file is damaged or holds something else, or the network has other
-                weights than the one whose detector it is.
+                weights, mean or std than the one whose detector it is.
         """
         arrays, facts = load_arrays(path, ["Watched"])
         try:
@@ -307,7 +311,16 @@ class Watched:
             raise ValueError(f"{path} holds no detector of this version: {error!r}") from None
         classifier = unwrap(net)
         if not isinstance(classifier, FeatureClassifier):
-            classifier = FeatureClassifier.from_module(net, head=layer, **parts)
+            try:
+                classifier = FeatureClassifier.from_module(net, head=layer, **parts)
+            except ValueError as error:
+                raise ValueError(f"{path} is of another network: {error}") from None
+        own = {name: tuple(getattr(classifier, name).flatten().tolist()) for name in parts}
+        if own != parts:
+            raise ValueError(
+                f"{path} is of a network with mean {parts['mean']} and std {parts['std']}, this "
+                f"one has {own['mean']} and {own['std']}: wrap it with those"
+            )
         if fingerprint_of(classifier) != weights:
             raise ValueError(
                 f"{path} is of a network with other weights: load the weights first, or fit a "

@@ -14,6 +14,7 @@ from mistakes_lib.classifiers.loading import Network
 from mistakes_lib.data.reading import Preprocessing
 from mistakes_lib.detector import Detector, Watched, fit_detector
 from mistakes_lib.features.feature_set import extract_features
+from mistakes_lib.scores import Energy
 
 
 def images(n, seed):
@@ -85,6 +86,29 @@ def test_one_file_brings_it_back_for_the_same_network(watched, tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="damaged"):
         Watched.load(path, trained())
+
+
+def test_another_standardisation_or_another_network_is_refused(watched, tmp_path):
+    path = tmp_path / "watched.safetensors"
+    watched.save(path)
+    other = FeatureClassifier.from_module(trained(), mean=(0.1,) * 3, std=(0.9,) * 3)
+    with pytest.raises(ValueError, match=r"is of a network with mean .* this one has \(0\.1"):
+        Watched.load(path, other)
+    with pytest.raises(ValueError, match=r"watched\.safetensors is of another network: no linear"):
+        Watched.load(path, nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
+    with pytest.raises(TypeError, match="detector must be a Detector, got Energy"):
+        Watched(watched.classifier, Energy())
+
+
+def test_pictures_of_16_bits_are_not_clipped(watched):
+    """An X-ray as PIL holds it: by ``convert("RGB")``, all above 255 of 65535 would be white."""
+    pixels = np.random.default_rng(0).integers(256, size=(20, 20), dtype=np.uint8)
+    deep = Image.fromarray(pixels.astype(np.uint16) * 257)
+    expected = watched.score_samples(Image.fromarray(pixels))
+    np.testing.assert_array_equal(watched.score_samples(deep), expected)
+    np.testing.assert_array_equal(watched.score_samples([deep]), expected)
+    with pytest.raises(ValueError, match="32-bit numbers without a known range"):
+        watched.flag(Image.fromarray(pixels.astype(np.float32)))
 
 
 def test_in_the_loop_of_a_loader(watched):

@@ -10,7 +10,13 @@ from sklearn.utils import check_scalar
 from torch.nn.functional import cross_entropy
 
 from mistakes_lib.classifiers.heads import logits_of
-from mistakes_lib.support.checks import as_array, as_labels, check_pixels, check_positive
+from mistakes_lib.support.checks import (
+    as_array,
+    as_labels,
+    channels_axis,
+    check_pixels,
+    check_positive,
+)
 from mistakes_lib.support.devices import channels_last, eval_mode, resolve_device
 from mistakes_lib.support.progress import progress_bar
 
@@ -27,7 +33,7 @@ def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", prog
         classifier: any ``nn.Module`` from images in [0, 1] to logits (n, c), or to a tuple, dict or
             object that holds them; it is attacked in eval mode, moved to ``device``, and otherwise
             left as it was.
-        images: (n, 3, h, w), float in [0, 1] or uint8 in 0…255, NumPy or torch.
+        images: (n, 3, h, w) or (n, h, w, 3), float in [0, 1] or uint8 in 0…255, NumPy or torch.
         labels: true classes, int (n,).
         eps: radius of the L∞ ball, in [0, 1] pixel units such as 8/255.
         batch_size: images a step; it does not change the result.
@@ -35,8 +41,8 @@ def fgsm(classifier, images, labels, eps, *, batch_size=256, device="auto", prog
         progress: show a progress bar.
 
     Returns:
-        float32 (n, 3, h, w) in [0, 1], within ``eps`` of the images up to float32 rounding; a torch
-        tensor on the images' device, or a NumPy array if the images were one.
+        float32 in [0, 1], of the images' shape, within ``eps`` of them up to float32 rounding; a
+        torch tensor on the images' device, or a NumPy array if the images were one.
 
     Warns:
         UserWarning: the gradient of some images is exactly zero, as where a very confident
@@ -168,10 +174,10 @@ def _ascend(
     objective = objective or partial(_summed_loss, classifier)
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
-    clean = _as_images(images)  # float32 (n, 3, h, w)
+    clean, channels = _as_images(images)  # float32 (n, 3, h, w)
     classifier.to(device)
-    attacked, flat = torch.empty_like(clean), 0
-    with eval_mode(classifier):
+    with eval_mode(classifier), torch.inference_mode(False):  # which would allow no gradients
+        attacked, flat = torch.empty_like(clean), 0
         with torch.no_grad():
             num_classes = logits_of(classifier, clean[:1].to(device)).shape[1]
         labels = torch.from_numpy(
@@ -196,6 +202,7 @@ def _ascend(
             "temperature (TemperatureScaling finds one)",
             stacklevel=3,
         )
+    attacked = attacked.movedim(1, channels)
     if isinstance(images, torch.Tensor):
         return attacked.to(images.device)
     return attacked.numpy()
@@ -214,15 +221,14 @@ def _input_gradient(objective, x, y, rows):
 
 
 def _as_images(images):
-    """Return images in [0, 1] as a float32 tensor on the CPU."""
-    is_bytes = (
-        images.dtype == torch.uint8
-        if isinstance(images, torch.Tensor)
-        else getattr(images, "dtype", None) == np.uint8
-    )
+    """Images in [0, 1], float32 (n, 3, h, w) on the CPU, and the axis where their channels were."""
+    first = images[0] if isinstance(images, list | tuple) and len(images) else images
+    is_bytes = getattr(first, "dtype", None) in (torch.uint8, np.uint8)
     array = as_array(images, "images", dtype=np.float32)
     if array.ndim != 4:
         raise ValueError(f"images must have shape (n, 3, h, w), got shape {array.shape}")
+    channels = channels_axis(array.shape)
+    array = np.moveaxis(array, channels, 1)
     if is_bytes:
         array = array / np.float32(255)
     check_pixels(
@@ -232,7 +238,9 @@ def _as_images(images):
         advice="give pixels, and let the network standardise them by itself "
         "(FeatureClassifier.from_module(net, mean=…, std=…))",
     )
-    return torch.tensor(np.ascontiguousarray(array))  # a copy: the input is never written to
+    with torch.inference_mode(False):
+        copy = torch.tensor(np.ascontiguousarray(array))  # the input is never written to
+    return copy, channels
 
 
 def _check_eps(eps):

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from mistakes_lib.classifiers.weights import unwrap
+
 __all__ = ["HeadInput", "as_linear", "find_head", "input_channels", "logits_of"]
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -98,28 +100,74 @@ def as_linear(layer):
 def logits_of(net, images):
     """The logits (n, c) in what a network returns, be it a tensor, a tuple, a dict or an object.
 
-    One logit z for each image counts as the two logits (0, z).
+    One logit z for each image counts as the two logits (0, z). Of probabilities, as a softmax gives
+    them, the logarithms are logits. Of several matrices, such as features and logits, the one is
+    taken that is called logits or that is as wide as the last linear layer.
 
     Args:
         net: ``nn.Module``.
-        images: tensor (n, 3, h, w).
+        images: tensor (n, 3, h, w), float; the network gets it in its own precision.
 
     Raises:
-        ValueError: it returns no matrix of numbers.
+        ValueError: it returns no matrix of numbers, or several of which none can be told to be the
+            logits; or the images have another number of channels than the network takes.
 
     Example:
         >>> logits_of(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), torch.rand(5, 3, 1, 1)).shape
         torch.Size([5, 2])
     """
-    output = net(images)
+    try:
+        output = net(images.to(_precision(net)))
+    except RuntimeError as error:
+        channels = input_channels(net)
+        if channels in (None, images.shape[1]):
+            raise
+        raise ValueError(
+            f"images have {images.shape[1]} channels, but {type(net).__name__} takes {channels}: "
+            f"pass images of shape (n, {channels}, h, w)"
+        ) from error
     found = [tensor for tensor in _tensors(output) if tensor.shape[:1] == images.shape[:1]]
     found = [tensor for tensor in found if tensor.ndim == 2 and tensor.is_floating_point()]
     if not found:
         raise ValueError(
             f"{type(net).__name__} must return logits (n, c), but returns {type(output).__name__}"
         )
-    logits = found[0]
+    alike = len({each.shape[1] for each in found}) == 1
+    logits = found[0] if alike else _as_wide(net, found)
+    if _are_probabilities(logits.detach()):
+        return logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def _precision(net):
+    """The dtype in which a network takes images: of what standardises them, or of its weights."""
+    own = [*net.buffers(recurse=False), *net.parameters()]
+    return next((each.dtype for each in own if each.is_floating_point()), torch.float32)
+
+
+def _are_probabilities(logits):
+    """Whether every row (n, c) is one of a softmax."""
+    close = 1e-2 if logits.dtype in HALVES else 1e-5
+    sums = logits.double().sum(dim=1)
+    return logits.shape[1] > 1 and bool((logits >= 0).all() and ((sums - 1).abs() < close).all())
+
+
+def _as_wide(net, found):
+    """Of several matrices the one as wide as the network's last linear layer."""
+    try:
+        name, candidates = find_head(unwrap(net))
+    except ValueError:
+        name = None
+    if name is not None:
+        width = as_linear(candidates[name]).out_features
+        fitting = [each for each in found if each.shape[1] in (width, 1 if width == 2 else width)]
+        if fitting:
+            return fitting[0]
+    shapes = ", ".join(str(tuple(each.shape)) for each in found)
+    raise ValueError(
+        f"{type(net).__name__} returns several matrices, {shapes}: wrap it in "
+        "FeatureClassifier.from_module(net, head=…) with the name of its last linear layer"
+    )
 
 
 class HeadInput(nn.Module):
@@ -217,7 +265,9 @@ def _tensors(output):
     if hasattr(output, "logits") and torch.is_tensor(output.logits):
         return _tensors(output.logits)
     if isinstance(output, Mapping):
-        return [tensor for value in output.values() for tensor in _tensors(value)]
+        named = [output[key] for key in ("logits",) if key in output]
+        others = [value for key, value in output.items() if key != "logits"]
+        return [tensor for value in [*named, *others] for tensor in _tensors(value)]
     if isinstance(output, list | tuple):
         return [tensor for value in output for tensor in _tensors(value)]
     return []

@@ -113,12 +113,20 @@ def load_network(
             f"{name} has {classifier.num_classes} outputs, but there are {len(classes)} classes: "
             "name all outputs in their order, one a line, in a file for --classes"
         )
-    preprocessing = usual["preprocessing"] or (Preprocessing() if image_size else USUAL)
+    preprocessing = usual["preprocessing"] or _as_large_as(image_size)
     if size:
         preprocessing = Preprocessing(size, size)
     preprocessing = replace(preprocessing, channels=classifier.channels)
     description = name if weights is None else f"{name} with weights {weights}"
     return Network(classifier, preprocessing, classes, description, layer)
+
+
+def _as_large_as(image_size):
+    """Images stay as they are, and others, such as suspects, become as large as they."""
+    if image_size is None:
+        return USUAL
+    width, height = image_size
+    return Preprocessing(width, width) if width == height else Preprocessing()
 
 
 def _classifier(net, name, usual, mean, std, head):

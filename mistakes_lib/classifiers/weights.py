@@ -1,8 +1,12 @@
 """Anybody's file of weights: wrappers, prefixes and extras come off; nothing in it is executed."""
 
 import argparse
+import datetime
 import pathlib
 import re
+import types
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +35,9 @@ NESTED = (
 PREFIXES = ("", "module.", "model.", "net.", "network.", "classifier.", "backbone.", "encoder.")
 # What trainers add to a state dict and no network needs: PyTorch's counters, thop's, the averages'
 # and the auxiliary heads that only training uses.
+AUXILIARY = re.compile(r"^(aux\d*|AuxLogits)\.")
 EXTRAS = re.compile(
-    r"(^|\.)(num_batches_tracked|total_ops|total_params|n_averaged)$|^(aux\d*|AuxLogits)\."
+    rf"(^|\.)(num_batches_tracked|total_ops|total_params|n_averaged)$|{AUXILIARY.pattern}"
 )
 SHOWN = 3  # keys of each side in a message
 
@@ -46,14 +51,20 @@ def load_weights(net, path):
 
     Args:
         net: ``nn.Module``.
-        path: safetensors file, or one that torch.save wrote of a state dict or of a dict that
-            holds one, such as "state_dict", "model_state_dict" or "model". Numbers of NumPy and
-            an argparse.Namespace may stand beside the weights.
+        path: safetensors file, npz file, or one that torch.save wrote of a state dict or of a dict
+            that holds one, such as "state_dict", "model_state_dict" or "model"; what it holds
+            decides, and not its suffix. Arrays of NumPy count as tensors. Plain values of the
+            standard library (numbers, dates, paths, namespaces) may stand beside the weights.
+
+    Warns:
+        UserWarning: the file holds an average of the weights as well, or lacks an auxiliary head of
+            the network, which stays as it was.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged, holds more than tensors and numbers, or is of another network;
-            the first keys on which both sides differ are named.
+        ValueError: it is damaged, holds more than tensors and plain values, holds the weights of
+            several such networks, or is of another network; the first keys on which both sides
+            differ are named.
 
     Example:
         >>> import tempfile
@@ -70,12 +81,8 @@ def load_weights(net, path):
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights {path}")
     net = unwrap(net)
-    if path.suffix.lower() == ".safetensors":
-        state, _ = read_safetensors(path, framework="pt")
-    else:
-        state = _read_torch(path)
     expected = net.state_dict()
-    state = _renamed(_state_dict(state), expected, path)
+    state = _renamed(_state_dict(_read(path), path), expected, path)
     lacking = [key for key in expected if key not in state and not EXTRAS.search(key)]
     more = [key for key in state if key not in expected]
     if lacking and more:
@@ -89,7 +96,16 @@ def load_weights(net, path):
                 f"{path} is of another network: {key} has shape {found}, not {tuple(value.shape)}; "
                 "if it has other classes than the folder, name them in a file for --classes"
             )
-    net.load_state_dict(state, strict=False)  # what may be missing has been looked at
+    if heads := [key for key in expected if key not in state and AUXILIARY.search(key)]:
+        warnings.warn(
+            f"{path} has no {_some(heads)}: these stay as they were made, at random, which does no "
+            "harm where only training uses such auxiliary heads",
+            stacklevel=2,
+        )
+    try:
+        net.load_state_dict(state, strict=False)  # what may be missing has been looked at
+    except RuntimeError as error:  # such as quantised tensors
+        raise ValueError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from None
 
 
 def unwrap(net):
@@ -120,46 +136,114 @@ def unwrap(net):
             return net
 
 
-def _state_dict(found):
+def _read(path):
+    """What a file holds, whatever its suffix says."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if path.suffix.lower() == ".safetensors" and not zipfile.is_zipfile(path):
+        return read_safetensors(path, framework="pt")[0]
+    if start[8:] == b"{":  # after the length of safetensors' header
+        return read_safetensors(path, framework="pt")[0]
+    if _is_npz(path):
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:  # zip, zlib and NumPy have kinds of their own
+            raise ValueError(f"{path} is damaged or holds more than arrays: {error}") from None
+    return _read_torch(path)
+
+
+def _is_npz(path):
+    """Whether a file is a zip archive of NumPy's arrays."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _state_dict(found, path):
     """The dict of tensors in what a file holds."""
-    for key in NESTED:
-        if isinstance(found.get(key), dict):
-            return _state_dict(found[key])
+    found = {key: _as_tensor(value) for key, value in found.items()}
+    usual = [key for key in NESTED if _holds_tensors(found.get(key))]
+    if usual:
+        averages = [key for key in usual[1:] if key.endswith("ema")]
+        if averages:
+            warnings.warn(
+                f"{path} holds {usual[0]} and {averages[0]}, an average of the weights: "
+                f"{usual[0]} is taken; save the other alone if the network is to have it",
+                stacklevel=3,
+            )
+        return _state_dict(found[usual[0]], path)
     if any(torch.is_tensor(value) for value in found.values()):
         return found
-    inner = [value for value in found.values() if isinstance(value, dict)]
-    inner = [own for own in inner if any(torch.is_tensor(value) for value in own.values())]
-    return inner[0] if len(inner) == 1 else found
+    inner = [value for value in found.values() if _holds_tensors(value)]
+    return _state_dict(inner[0], path) if len(inner) == 1 else found
+
+
+def _as_tensor(value):
+    """An array of numbers as a tensor; anything else as it is."""
+    is_number = isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf"
+    return torch.tensor(np.asarray(value)) if is_number else value
+
+
+def _holds_tensors(value):
+    """Whether a value is a dict with tensors, at any depth, and not an optimiser's."""
+    if not isinstance(value, dict) or {"state", "param_groups"} <= set(value):
+        return False
+    return any(torch.is_tensor(_as_tensor(v)) or _holds_tensors(v) for v in value.values())
 
 
 def _renamed(state, expected, path):
     """The state with the names that the network has, without what only trainers need."""
     plain = any("_orig_mod." in key for key in expected)
     state = {str(k) if plain else str(k).replace("_orig_mod.", ""): v for k, v in state.items()}
-    own = next(iter(expected), "").partition(".")[0] + "."
-    if all(key.startswith(own) for key in expected) and not any(k.startswith(own) for k in state):
-        state = {own + key: value for key, value in state.items()}  # the network has a prefix
     needed = {key for key in expected if not EXTRAS.search(key)}
-    best = max(_candidates(state, needed), key=lambda prefix: _matches(state, prefix, needed))
-    whole = _matches(state, best, needed) == len(needed)
+    own = _common_prefix(needed)  # a network may be inside another
+    depths = [own[:i] for i in range(len(own) + 1) if i == 0 or own[i - 1] == "."]
+    found = {
+        (off, on): sum(off + key.removeprefix(on) in state for key in needed)
+        for on in depths
+        for off in _candidates(state, {key.removeprefix(on) for key in needed})
+    }
+    off, on = max(found, key=found.get)
+    whole = found[off, on] == len(needed)
+    if whole and off not in PREFIXES:
+        _refuse_twins(path, [o for (o, n) in found if n == on and found[o, n] == len(needed)])
     named = {
-        key.removeprefix(best): value
+        on + key.removeprefix(off): value
         for key, value in state.items()
         # Where all is found under a prefix, the rest belongs to the trainer: losses, metrics.
-        if key.startswith(best) or not whole
+        if key.startswith(off) or not whole
     }
     return {k: v for k, v in named.items() if k in expected or not EXTRAS.search(k)}
+
+
+def _common_prefix(keys):
+    """What all names begin with, to the last dot."""
+    parts = [key.split(".")[:-1] for key in keys]
+    shortest = min(parts, key=len, default=[])
+    same = 0
+    while same < len(shortest) and all(p[same] == shortest[same] for p in parts):
+        same += 1
+    return "".join(f"{part}." for part in shortest[:same])
 
 
 def _candidates(state, needed):
     """Prefixes that the file may have before the network's own names, the usual ones first."""
     some = sorted(needed)[:SHOWN]
     found = {key.removesuffix(own) for own in some for key in state if key.endswith("." + own)}
-    return list(dict.fromkeys((*PREFIXES, *sorted(found, key=len))))
+    return list(dict.fromkeys((*PREFIXES, *sorted(found, key=lambda each: (len(each), each)))))
 
 
-def _matches(state, prefix, needed):
-    return sum(prefix + key in state for key in needed)
+def _refuse_twins(path, prefixes):
+    """Raise ValueError where nobody can tell which of several networks is meant."""
+    if len(prefixes) > 1:
+        raise ValueError(
+            f"{path} holds the weights of {len(prefixes)} such networks, under "
+            f"{', '.join(prefixes)}: save those of one alone"
+        )
 
 
 def _after_torch(net, state, lacking, more):
@@ -174,21 +258,22 @@ def _after_torch(net, state, lacking, more):
 
 def _difference(path, lacking, more):
     """One line that shows the first keys of both sides."""
-
-    def some(keys):
-        rest = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-        return ", ".join(keys[:SHOWN]) + rest
-
-    parts = [f"it has no {some(lacking)}"] if lacking else []
+    parts = [f"it has no {_some(lacking)}"] if lacking else []
     if more:
-        parts.append(f"it has {some(more)}, which the network lacks")
+        parts.append(f"it has {_some(more)}, which the network lacks")
     return f"{path} is of another network: {', but '.join(parts)}"
+
+
+def _some(keys):
+    rest = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + rest
 
 
 def _read_torch(path):
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        # An open file, since torch would take its name for its kind.
+        with torch.serialization.safe_globals(_harmless()), path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle and zip have many kinds, and torch's messages many lines
         text = " ".join(str(error).split())
         if "TorchScript" in text:
@@ -219,6 +304,18 @@ def _harmless():
         *((scalar, f"numpy.{package}.{core}.scalar") for package in ("core", "_core")),
         *((rebuild, f"numpy.{package}.{core}._reconstruct") for package in ("core", "_core")),
         argparse.Namespace,
-        pathlib.PosixPath,
-        pathlib.PurePosixPath,
+        types.SimpleNamespace,
+        (_plain_dict, "collections.defaultdict"),
+        *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone),
+        *(bool, int, float, str, list, tuple, dict, set, frozenset, slice, range),
+        *(pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
+        # As Python 3.13 calls them, and those of Windows, which no other system can make.
+        (pathlib.PurePosixPath, "pathlib._local.PosixPath"),
+        (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
+        (pathlib.PureWindowsPath, "pathlib._local.WindowsPath"),
     ]
+
+
+def _plain_dict(*_):
+    """An empty dict in the place of a defaultdict, which torch would not fill."""
+    return {}

@@ -26,8 +26,11 @@ def fit(
         str, typer.Option(help=", ".join(method.key for method in METHODS) + ".")
     ] = "likelihood",
     false_alarms: Annotated[
-        float, typer.Option(help="Share of correct predictions that may be flagged, guaranteed.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Share of correct predictions that may be flagged, guaranteed. [default: 0.05]"
+        ),
+    ] = None,
     criterion: Annotated[
         str | None, typer.Option(help="Instead: the threshold with the best f1, youden, accuracy.")
     ] = None,
@@ -42,12 +45,16 @@ def fit(
     from mistakes_lib.features.files import load_features
 
     with clear_errors(debug):
+        if criterion is not None and false_alarms is not None:
+            raise ValueError(
+                "--criterion and --false-alarms are two rules for one threshold: give one"
+            )
         train_set, validation = load_features(train_features), load_features(validation_features)
         detector = fit_detector(
             train_set,
             validation,
             method=method,
-            false_alarms=false_alarms,
+            false_alarms=0.05 if false_alarms is None else false_alarms,
             criterion=criterion,
             random_state=seed,
             progress=True,

@@ -130,6 +130,7 @@ def report(
         for_models = {"weights": weights, "classes": classes, "size": size, "mean": mean}
         for_models |= {"std": std, "head": head, "features": features, "workers": workers}
         for_models["validation-from-test"] = validation_from_test or None
+        for_models["device"] = None if device == "auto" else device
         unused = [f"--{name}" for name, value in for_models.items() if value is not None]
         if unused and all(files) and not model:
             raise ValueError(f"{', '.join(unused)}: for --model only, files of features need none")

@@ -1,6 +1,5 @@
 """Folders of images: which file is of which class and split, and what was passed over."""
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +8,16 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from mistakes_lib.data.layout import (
+    entries_of,
+    existing,
+    images_below,
+    innermost,
+    parts_of,
+    refuse_inner_splits,
+    subfolders_of,
+    walk_images,
+)
 from mistakes_lib.data.reading import (
     Preprocessing,
     common_size,
@@ -29,15 +38,10 @@ __all__ = [
     "natural_order",
     "read_image",
     "split_files",
+    "used_images",
 ]
 
 SPLIT_SEED = 0  # one split for every run, so that seeds differ in training only
-SPLIT_NAMES = {  # in any case
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
-HIDDEN = "hidden or made by the system"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,8 @@ def natural_order(names):
 def class_names(folder, *, natural=False):
     """Names of a folder's classes: its subfolders, sorted; those of ``train`` if it is split.
 
-    Hidden and empty subfolders are none.
+    Hidden and empty subfolders are none. Where all lies in one folder inside, as an archive may
+    unpack, that folder is taken.
 
     Args:
         folder: path of the folder.
@@ -118,10 +123,10 @@ def class_names(folder, *, natural=False):
         FileNotFoundError: no such folder.
         ValueError: it has validation or test images but no training images.
     """
-    folder = _existing(folder)
-    parts = _parts(folder)
-    where = parts.get("train", folder)
-    names = [name for name in _subfolders(where) if any(_walk(where / name, Counter()))]
+    folder = innermost(existing(folder))
+    parts = parts_of(folder)
+    where = innermost(parts.get("train", folder))
+    names = [name for name in subfolders_of(where) if any(walk_images(where / name, Counter()))]
     return natural_order(names) if natural else tuple(names)
 
 
@@ -139,15 +144,17 @@ def list_files(folder, classes=None, *, owner="the network"):
 
     Raises:
         FileNotFoundError: no such folder, or no images in it.
-        ValueError: a subfolder that is none of the classes.
+        ValueError: a subfolder that is none of the classes or, by its name, two of them; or classes
+            that are divided into train and test each.
     """
-    folder = Path(folder)
+    folder = innermost(Path(folder), classes)
     passed_over = Counter()
-    own = {name: _images(folder / name, passed_over) for name in _subfolders(folder, passed_over)}
+    names = subfolders_of(folder, passed_over)
+    own = {name: images_below(folder / name, passed_over) for name in names}
     empty = [name for name, paths in own.items() if not paths]
     if empty:
         passed_over[f"subfolders without images ({', '.join(empty[:3])})"] += len(empty)
-    loose = [p.name for p in _entries(folder) if p.is_file() and not is_hidden(p.name)]
+    loose = [p.name for p in entries_of(folder) if p.is_file() and not is_hidden(p.name)]
     if loose:
         passed_over[f"files outside the class folders ({loose[0]})"] += len(loose)
     found = tuple(name for name in own if own[name])
@@ -156,6 +163,13 @@ def list_files(folder, classes=None, *, owner="the network"):
     if unknown:
         hint = did_you_mean(unknown[0], classes)
         raise ValueError(f"{folder} has a class {unknown[0]!r} that {owner} lacks{hint}")
+    twice = [name for name in found if classes.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{folder} has a class {twice[0]!r}, but two of the outputs are called so: give them "
+            "and their folders names of their own"
+        )
+    refuse_inner_splits(folder, found)
     paths, labels = [], []
     for label, name in enumerate(classes):
         some = own.get(name, [])
@@ -183,7 +197,7 @@ def list_unlabelled(folder):
         FileNotFoundError: no such folder, or no images in it.
     """
     folder, passed_over = Path(folder), Counter()
-    paths = _images(folder, passed_over)
+    paths = images_below(folder, passed_over)
     if not paths:
         raise FileNotFoundError(f"no images in {folder}: expected a folder of images")
     return ImageFiles(
@@ -215,8 +229,8 @@ def split_files(folder, classes=None, *, seed=SPLIT_SEED, validation_from_test=F
         ValueError: a subfolder that is no class, too few images to be divided, no training images,
             or two folders for one split.
     """
-    folder = _existing(folder)
-    parts = _parts(folder)
+    folder = innermost(existing(folder), classes)
+    parts = parts_of(folder)
     owner = "train" if classes is None else "the network"
     classes = class_names(folder) if classes is None else classes
     if validation_from_test:
@@ -245,6 +259,31 @@ def split_files(folder, classes=None, *, seed=SPLIT_SEED, validation_from_test=F
     return {name: found[name] for name in ("train", "validation", "test")}
 
 
+def used_images(folder):
+    """Paths of the images that :func:`split_files` would divide, sorted; none beside the splits.
+
+    Raises:
+        FileNotFoundError: no such folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("train/cat", "test/cat", "originals"):
+        ...         (Path(folder) / name).mkdir(parents=True)
+        ...         (Path(folder) / name / "1.png").touch()
+        ...     [path.parent.name for path in used_images(folder)]
+        ['cat', 'cat']
+    """
+    folder = innermost(existing(folder))
+    parts = parts_of(folder).values() or [folder]
+    return [
+        path
+        for part in parts
+        for name in subfolders_of(part)
+        for path in images_below(part / name, Counter())
+    ]
+
+
 def _thirds(files, source, seed):
     """80, 10 and 10 % of all files, class by class."""
     rest, test = _divide(files.labels, 0.1, seed, source)
@@ -254,95 +293,18 @@ def _thirds(files, source, seed):
     return {name: files.take(rows[name], f"{shares[name]} of {source}") for name in shares}
 
 
-def _existing(folder):
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}: expected one with one subfolder a class")
-    return folder
-
-
-def _entries(folder):
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _subfolders(folder, passed_over=None):
-    folders = [path.name for path in _entries(folder) if path.is_dir()]
-    hidden = [name for name in folders if is_hidden(name)]
-    if passed_over is not None and hidden:
-        passed_over[HIDDEN] += len(hidden)
-    return tuple(name for name in folders if name not in hidden)
-
-
-def _images(folder, passed_over):
-    """Image files at any depth below a folder, sorted by path; counts what is none."""
-    return sorted(_walk(folder, passed_over))
-
-
-def _walk(folder, passed_over):
-    seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in [name for name in folders if is_hidden(name)]:
-            folders.remove(name)
-            passed_over[HIDDEN] += 1
-        for name in files:
-            suffix = Path(name).suffix.lower()
-            if is_hidden(name):
-                passed_over[HIDDEN] += 1
-            elif suffix in image_suffixes():
-                yield Path(where, name)
-            else:
-                passed_over[f"no images ({suffix or 'without suffix'})"] += 1
-
-
-def _parts(folder):
-    """The folders of a folder that somebody has split already: name → path.
-
-    A folder with images directly in it is a class, even if its name is "train".
-    """
-    parts = {}
-    for name in _subfolders(folder):
-        part = next((p for p, names in SPLIT_NAMES.items() if name.lower() in names), None)
-        if part is None or _holds_images(folder / name) or not _subfolders(folder / name):
-            continue
-        if part in parts:
-            raise ValueError(
-                f"{folder} has two folders of {part} images, {parts[part].name} and {name}: "
-                "keep one of them"
-            )
-        parts[part] = folder / name
-    known = {name for names in SPLIT_NAMES.values() for name in names}
-    others = [name for name in _subfolders(folder) if name.lower() not in known]
-    if len(parts) == 1 and any(_holds_images(folder / name) for name in others):
-        return {}  # classes of which one happens to be called so
-    if parts and "train" not in parts:
-        names = ", ".join(path.name for path in parts.values())
-        raise ValueError(
-            f"{folder} has {names} but no train: a report needs the images that the network was "
-            f"trained on, in {folder / 'train'}"
-        )
-    return parts
-
-
 def _say_beside(files, folder, parts):
-    """Note the folders beside those of the splits among what was passed over."""
+    """Note the folders and images beside those of the splits among what was passed over."""
     used = {path.name for path in parts.values()}
-    others = [name for name in _subfolders(folder) if name not in used]
+    others = [name for name in subfolders_of(folder) if name not in used]
     if others:
         reason = f"folders beside the splits ({', '.join(others[:3])})"
         files.passed_over[reason] = len(others)
-
-
-def _holds_images(folder):
     suffixes = image_suffixes()
-    return any(
-        path.suffix.lower() in suffixes and not is_hidden(path.name) and path.is_file()
-        for path in folder.iterdir()
-    )
+    loose = [p.name for p in entries_of(folder) if p.is_file() and p.suffix.lower() in suffixes]
+    loose = [name for name in loose if not is_hidden(name)]
+    if loose:
+        files.passed_over[f"images outside the class folders ({loose[0]})"] = len(loose)
 
 
 def _divide(labels, share, seed, folder):

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["Preprocessing", "common_size", "image_suffixes", "is_hidden", "read_image"]
+__all__ = [
+    "Preprocessing",
+    "as_rgb",
+    "common_size",
+    "image_suffixes",
+    "is_hidden",
+    "read_image",
+]
 
 # What Pillow knows by name but does not decode itself, or what holds no picture of pixels.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF", "FITS"}
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"}
-BITS_PER_SAMPLE = 258  # the tag of a TIFF file
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of a TIFF file
+SIGNED = 2
 SIZES_READ = 200  # images whose size is read from their headers, spread over the folder
 
 
@@ -68,16 +76,16 @@ def read_image(path):
     nothing is turned, as torchvision's ImageFolder reads images.
 
     Args:
-        path: the file; a film's first frame is taken.
+        path: the file, or a file object such as ``io.BytesIO``; a film's first frame is taken.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged or no image, or its numbers have no known range (32-bit integers
-            and floats).
+        ValueError: it is damaged or no image, or its numbers have no known range (32-bit integers,
+            integers with a sign, and floats).
     """
     try:
         with Image.open(path) as image:
-            return _as_bytes(image, path).convert("RGB")
+            return as_rgb(image)
     except FileNotFoundError:
         raise
     except Exception as error:  # the readers of the many formats raise many kinds
@@ -85,8 +93,28 @@ def read_image(path):
         raise ValueError(f"{path} is damaged or no image: {reason}") from None
 
 
-def _as_bytes(image, path):
+def as_rgb(image):
+    """An image of PIL of any mode as RGB, 8 bits a channel; 16 bits are scaled to 8.
+
+    Pillow alone would make everything above 255 of 65535 white.
+
+    Raises:
+        ValueError: its numbers have no known range.
+
+    Example:
+        >>> as_rgb(Image.fromarray(np.full((1, 1), 65535 // 5, np.uint16))).getpixel((0, 0))
+        (51, 51, 51)
+    """
+    return _as_bytes(image).convert("RGB")
+
+
+def _as_bytes(image):
     """The same image with 8 bits a channel."""
+    if _tag(image, SAMPLE_FORMAT, 1) == SIGNED:  # heights, or the densities of a CT scan
+        raise ValueError(
+            "its pixels are numbers with a sign, without a known range; save it with 8 or 16 bits "
+            "a channel, from 0 upwards"
+        )
     if image.mode.startswith("I;16") or (image.mode == "I" and _bits(image) == 16):
         deep = np.asarray(image).astype(np.uint32)
         return Image.fromarray((deep // 257).clip(max=255).astype(np.uint8))
@@ -104,8 +132,13 @@ def _bits(image):
     """Bits of a grey image that Pillow holds in 32: a PNG or PGM of those has 16."""
     if image.format in ("PNG", "PPM", "JPEG2000"):
         return 16
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (32,))
-    return bits[0] if isinstance(bits, tuple) else bits
+    return _tag(image, BITS_PER_SAMPLE, 32)
+
+
+def _tag(image, number, default):
+    """The value of a tag of a TIFF file, of the first channel."""
+    value = getattr(image, "tag_v2", {}).get(number, default)
+    return value[0] if isinstance(value, tuple) else value
 
 
 @functools.cache

@@ -1,5 +1,7 @@
 """Batches of images from whatever holds them: arrays, tensors, Datasets, loaders, dicts."""
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -76,7 +78,15 @@ def _parts(batch):
                 f"a batch is a dict with the keys {', '.join(map(str, batch))}: none of them is "
                 f"{', '.join(IMAGE_KEYS)}"
             )
-        return images, next((batch[key] for key in LABEL_KEYS if key in batch), None)
+        labels = next((batch[key] for key in LABEL_KEYS if key in batch), None)
+        others = [key for key in batch if re.search("label|target|class", str(key).lower())]
+        if labels is None and others:
+            warnings.warn(
+                f"a batch is a dict with {', '.join(map(str, others))}, but the keys of labels are "
+                f"{', '.join(LABEL_KEYS)}: it is taken to have none",
+                stacklevel=2,
+            )
+        return images, labels
     if isinstance(batch, list | tuple):
         if not len(batch):
             raise TypeError("a batch is empty: it must be images, or (images, labels)")

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from sklearn.utils import check_scalar
 
+from mistakes_lib.classifiers.weights import unwrap
 from mistakes_lib.features.batches import batches_of, number_of_batches
 from mistakes_lib.support.checks import (
     as_labels,
     as_matrix,
+    channels_axis,
     check_pixels,
     looks_like_probabilities,
 )
@@ -146,7 +148,7 @@ def extract_features(
             torch Dataset of images or (image, label) pairs, or an iterable of batches such as a
             DataLoader: of images, of (images, labels) or of dicts with ``pixel_values`` (or
             ``images``, ``image``) and ``labels`` (or ``label``).
-        labels: int (n,), if ``images_or_loader`` brings none.
+        labels: int (n,), if ``images_or_loader`` brings none; else they must be the same.
         device: "auto", "cpu", "cuda", …
         batch_size: images a step, for arrays, tensors and Datasets.
         progress: show a progress bar.
@@ -155,10 +157,11 @@ def extract_features(
         FeatureSet of n rows, in the order of the images.
 
     Raises:
-        TypeError: what is given holds no images.
+        TypeError: what is given holds no images, or the classifier is no FeatureClassifier.
         ValueError: there are no images, they are integers other than uint8, or floats outside
             [0, 1], as 0…255, or as images that a loader has standardised already: the classifier
-            standardises by itself. One that does not (mean 0, deviation 1) takes those.
+            standardises by itself. One that does not (mean 0, deviation 1) takes those. Or the
+            images bring other labels than those given.
 
     Example:
         >>> from mistakes_lib.classifiers import FeatureClassifier
@@ -170,6 +173,12 @@ def extract_features(
     """
     check_scalar(batch_size, "batch_size", Integral, min_val=1)
     device = resolve_device(device)
+    classifier = unwrap(classifier)
+    if not (hasattr(classifier, "mean") and hasattr(classifier, "head")):
+        raise TypeError(
+            f"classifier must be a FeatureClassifier, got {type(classifier).__name__}: wrap it "
+            "with FeatureClassifier.from_module(net, mean=…, std=…)"
+        )
     classifier = classifier.to(device)  # not in inference mode: later gradients need usual tensors
     features, logits, seen_labels = [], [], []
     with eval_mode(classifier), torch.inference_mode():
@@ -184,12 +193,22 @@ def extract_features(
             features.append(batch.float().cpu().numpy())
             logits.append(classifier.head(batch).float().cpu().numpy())
             if batch_labels is not None:
-                seen_labels.append(np.asarray(batch_labels))
+                seen_labels.append(np.atleast_1d(_plain(batch_labels)))
     if not features:
         raise ValueError("there are no images to extract features from")
     if seen_labels:
-        labels = np.concatenate(seen_labels)
+        brought = np.concatenate(seen_labels)
+        if labels is not None and not np.array_equal(np.ravel(_plain(labels)), brought.ravel()):
+            raise ValueError(
+                "labels are given, but the images bring others: leave out one of the two"
+            )
+        labels = brought
     return FeatureSet(np.concatenate(features), np.concatenate(logits), labels)
+
+
+def _plain(labels):
+    """Labels as an array, wherever a tensor of them lies."""
+    return labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
 
 
 def _as_pixels(images, classifier, device):
@@ -199,8 +218,12 @@ def _as_pixels(images, classifier, device):
         images = torch.tensor(np.ascontiguousarray(images))
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images must be uint8 or float, got {images.dtype}")
-    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
-        images = images.permute(0, 3, 1, 2)  # (b, h, w, 3), as TensorFlow and OpenCV have them
+    if images.ndim == 3:
+        raise ValueError(
+            f"images must have shape (n, 3, h, w), got {tuple(images.shape)}: give a single image "
+            "as images[None], and a list of them as np.stack(images)"
+        )
+    images = images.movedim(channels_axis(images.shape), 1) if images.ndim == 4 else images
     is_bytes = images.dtype == torch.uint8
     if images.numel():
         lowest, highest = (float(value) for value in images.aminmax())

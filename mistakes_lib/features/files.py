@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from mistakes_lib.data.files import natural_order
+from mistakes_lib.data.reading import is_hidden
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.features.streams import PARTS, read_stream
-from mistakes_lib.features.tables import arrays_of_table
+from mistakes_lib.features.tables import arrays_of_table, own_names, without_missing
 
 __all__ = ["load_features", "read_stream"]
 
@@ -23,7 +25,8 @@ def load_features(path):
             :meth:`~mistakes_lib.features.feature_set.FeatureSet.save` writes; ``.parquet``
             (``.pq``), or a folder of such parts, with columns of these names, of which features
             and logits hold a list a row, or with columns feature_0, feature_1, …, logit_0, …,
-            label; or ``.csv`` and ``.jsonl`` as :func:`read_stream` takes them.
+            label; or ``.csv`` (``.tsv``) and ``.jsonl`` as :func:`read_stream` takes them. Names
+            are read in any case; label is another name of labels.
 
     Returns:
         FeatureSet. A column of labels that are all missing counts as none.
@@ -52,6 +55,8 @@ def load_features(path):
     if missing:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} has no {missing[0]}; it has: {found}")
+    if arrays.get("labels") is not None:
+        arrays["labels"] = without_missing(arrays["labels"])
     try:
         return FeatureSet(*(arrays.get(name) for name in PARTS))
     except (TypeError, ValueError) as error:
@@ -65,7 +70,9 @@ def _read_npz(path):
                 archive.zip.open(member).close()  # refuses a name that the directory has otherwise
             if any(PurePosixPath(name).is_absolute() or ".." in name for name in archive.files):
                 raise ValueError("it names files outside its own folder")
-            return {name: archive[name] for name in archive.files if name in PARTS}
+            own = own_names(archive.files)
+            others = {name: None for name in archive.files if name not in own.values()}
+            return others | {part: archive[name] for part, name in own.items()}
     except ValueError as error:
         if "pickle" in str(error):
             raise ValueError(
@@ -83,8 +90,9 @@ def _read_safetensors(path):
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
-            found = {name: file.get_tensor(name) for name in PARTS if name in names}
-            found |= {name: None for name in names if name not in PARTS}
+            own = own_names(names)
+            found = {part: file.get_tensor(name) for part, name in own.items()}
+            found |= {name: None for name in names if name not in own.values()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     return {name: tensor if tensor is None else _as_numpy(tensor) for name, tensor in found.items()}
@@ -101,22 +109,41 @@ def _read_parquet(path):
 
     parts = [path]
     if path.is_dir():
-        parts = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".pq"))
+        # In the order of their numbers, in which Dask writes them: part.2 before part.10.
+        inside = {p.relative_to(path).as_posix(): p for p in path.rglob("*")}
+        parts = [inside[name] for name in natural_order(inside) if _is_part(name)]
         if not parts:
             raise ValueError(f"{path} is a folder without .parquet files")
     try:
-        table = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+        tables = [pd.read_parquet(part).assign(**_partition(part, path)) for part in parts]
+        table = pd.concat(tables, ignore_index=True)
     except Exception as error:  # pyarrow has many kinds
         message = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged or no Parquet file: {message}") from None
     return arrays_of_table(table, path)
 
 
+def _is_part(name):
+    """Whether a file in a folder of parts is one of them: not hidden, nor of the writer's own."""
+    names = PurePosixPath(name).parts
+    is_own = any(each.startswith("_") and "=" not in each for each in names)
+    is_parquet = PurePosixPath(name).suffix.lower() in (".parquet", ".pq")
+    return is_parquet and not is_own and not any(is_hidden(each) for each in names)
+
+
+def _partition(part, folder):
+    """Columns whose value is in the names of a part's folders, such as label=3."""
+    pairs = (name.partition("=") for name in part.relative_to(folder).parts[:-1])
+    return {key: value for key, equals, value in pairs if equals}
+
+
 def _read_lines(path):
-    kind = "csv" if path.suffix.lower() == ".csv" else "jsonl"
+    kind = "csv" if path.suffix.lower() in (".csv", ".tsv") else "jsonl"
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             blocks = list(read_stream(iter(lines), kind))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8, save it as such: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     arrays = {
@@ -133,6 +160,7 @@ READERS = {
     ".parquet": _read_parquet,
     ".pq": _read_parquet,
     ".csv": _read_lines,
+    ".tsv": _read_lines,
     ".jsonl": _read_lines,
     ".ndjson": _read_lines,
 }

@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -27,6 +27,7 @@ class FolderFeatures:
         sets: dict with the keys "train", "validation" and "test" → FeatureSet with labels.
         suspects: dict of name → FeatureSet without labels.
         files: dict with the same keys as ``sets`` → ImageFiles, in the order of the rows.
+        suspect_files: the same of ``suspects``.
 
     Example:
         >>> seen = FeatureSet(np.zeros((2, 3)), np.zeros((2, 2)), [0, 1])
@@ -37,6 +38,7 @@ class FolderFeatures:
     sets: dict[str, FeatureSet]
     suspects: dict[str, FeatureSet]
     files: dict[str, ImageFiles]
+    suspect_files: dict[str, ImageFiles] = field(default_factory=dict)
 
 
 def features_of_folders(
@@ -119,6 +121,7 @@ def features_of_folders(
         {name: watch_or_read(name, images) for name, images in files.items()},
         {name: watch_or_read(f"suspects-{name}", images) for name, images in others.items()},
         files,
+        others,
     )
 
 

@@ -3,10 +3,11 @@
 import codecs
 import csv
 import json
+import math
 from itertools import islice
 
 from mistakes_lib.features.feature_set import FeatureSet
-from mistakes_lib.features.tables import LABELS, numbered_columns
+from mistakes_lib.features.tables import MISSING, numbered_columns, own_names
 
 __all__ = ["PARTS", "read_stream"]
 
@@ -88,13 +89,20 @@ class _JsonRows:
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"line {self.number} is no JSON: {error}") from None
-        if not isinstance(row, dict) or not set(PARTS[:2]) <= set(row):
+        try:
+            given = row if isinstance(row, dict) else {}
+            own = own_names(name for name in given if given[name] is not None)
+        except ValueError as error:
+            raise ValueError(f"line {self.number}: {error}") from None
+        if not {"features", "logits"} <= set(own):
             raise ValueError(f"line {self.number} must be an object with features and logits")
-        found = {name: row[name] for name in PARTS[:2]}
-        label = next((row[name] for name in LABELS if row.get(name) is not None), None)
+        found = {part: row[name] for part, name in own.items()}
+        label = found.get("labels")
         if isinstance(label, list) and len(label) == 1:
-            label = label[0]
-        return found if label is None else found | {"labels": label}
+            label = found["labels"] = label[0]
+        if isinstance(label, float) and math.isnan(label):
+            del found["labels"]
+        return found
 
     def finish(self):
         pass
@@ -122,7 +130,7 @@ class _CsvRows:
                 f"{len(self.header)} columns"
             )
         places = dict(self.columns)
-        if "labels" in places and not cells[places["labels"][0]].strip():
+        if "labels" in places and cells[places["labels"][0]].strip().lower() in MISSING:
             del places["labels"]
         try:
             row = {name: [float(cells[i]) for i in own] for name, own in places.items()}

@@ -1,8 +1,12 @@
 """What makes a report's numbers doubtful: each alarm with its likeliest cause and the cure."""
 
+from itertools import combinations
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
+
+from mistakes_lib.support.blocks import row_blocks
 
 __all__ = ["find_alarms", "order_of_outputs"]
 
@@ -35,6 +39,7 @@ def find_alarms(train, validation, test, detector, *, classes=None, confidence=0
         _low_accuracy(train, classes),
         _seen_validation(validation, test),
         _broken_promise(validation, test, detector, confidence),
+        _same_inputs({"training": train, "validation": validation, "test": test}),
     ]
     return [alarm for alarm in found if alarm]
 
@@ -123,3 +128,20 @@ def _broken_promise(validation, test, detector, confidence):
         "cure": "draw validation and test images from the same held-out ones, or let half of the "
         "test images be validation images: --validation-from-test",
     }
+
+
+def _same_inputs(sets):
+    for (name, one), (other, two) in combinations(sets.items(), 2):
+        if one.features.shape == two.features.shape and _equal(one.features, two.features):
+            return {
+                "alarm": f"the {name} set and the {other} set hold the same inputs",
+                "cause": "one file or folder was given twice",
+                "cure": "give inputs of their own for each: what is chosen on some must be judged "
+                "on others",
+            }
+    return None
+
+
+def _equal(one, two):
+    """Whether two arrays (n, d), which may be mapped from files, are the same; stops early."""
+    return all(np.array_equal(one[rows], two[rows]) for rows in row_blocks(len(one)))

@@ -20,6 +20,7 @@ from mistakes_lib.evaluation.thresholds import conformal_threshold
 from mistakes_lib.report.advice import advise
 from mistakes_lib.report.alarms import find_alarms
 from mistakes_lib.scores import Combined, LogLikelihood, TemperatureScaling
+from mistakes_lib.support.checks import check_fraction
 from mistakes_lib.support.progress import progress_bar
 
 __all__ = ["Report", "make_report"]
@@ -115,6 +116,7 @@ def make_report(
         far yes
     """
     suspects = dict(suspects or {})
+    check_fraction(false_alarms, "false_alarms")
     _check({"train": train, "validation": validation, "test": test}, suspects)
     if n_components is None:
         n_components = usual_components(train)
@@ -186,6 +188,15 @@ def _check(splits, suspects):
     for name, split in splits.items():
         if split.labels is None:
             raise ValueError(f"the {name} set has no labels, but a report needs them")
+    (first, own), *others = (splits | suspects).items()
+    for name, other in others:
+        for part in ("features", "logits"):
+            widths = [getattr(batch, part).shape[1] for batch in (own, other)]
+            if len(set(widths)) > 1:
+                raise ValueError(
+                    f"the {name} set has {widths[1]} {part}, the {first} set {widths[0]}: all must "
+                    "come from one classifier"
+                )
     test = splits["test"]
     if not test.correct.any():
         raise ValueError(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mistakes_lib.classifiers.loading import load_network
-from mistakes_lib.data.files import class_names, list_unlabelled
+from mistakes_lib.data.files import class_names, used_images
 from mistakes_lib.data.reading import common_size
 from mistakes_lib.detector import Watched
 from mistakes_lib.features.folders import features_of_folders, thumbnails
@@ -85,7 +85,7 @@ def report_on_model(
         ('mistakes_lib.classifiers:densenet_bc', True)
     """
     names = class_names(images)
-    image_size = common_size(list_unlabelled(images).paths)
+    image_size = common_size(used_images(images))
     network = load_network(
         model,
         names,

@@ -4,7 +4,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mistakes_lib.classifiers.feature_classifier import FeatureClassifier
-from mistakes_lib.data.reading import Preprocessing
+from mistakes_lib.data.reading import Preprocessing, common_size
 from mistakes_lib.features.feature_set import extract_features
 
 __all__ = ["summary", "try_other_inputs"]
@@ -43,6 +43,10 @@ def summary(network, found, image_size):
         ", ".join(f"{value:.3g}" for value in part.flatten().tolist())
         for part in (classifier.mean, classifier.std)
     )
+    preprocessing = network.preprocessing
+    edges = {preprocessing.resize, preprocessing.crop}
+    if image_size and edges == set(image_size):  # nothing changes, but for images from elsewhere
+        preprocessing = Preprocessing(channels=preprocessing.channels)
     names = ", ".join(map(str, network.classes[:SHOWN]))
     if len(network.classes) > SHOWN:
         names += f", … ({len(network.classes)} in all)"
@@ -50,7 +54,7 @@ def summary(network, found, image_size):
         "network": network.description,
         "last layer": f"{network.layer}, {classifier.num_features} features",
         "classes, in the order of the outputs": names,
-        "images": f"{own}; {network.preprocessing}",
+        "images": f"{own}; {preprocessing}",
         "normalisation": f"less {means}, divided by {deviations}",
     }
     for name, files in found.files.items():
@@ -62,6 +66,10 @@ def summary(network, found, image_size):
             lines[f"{name}, passed over"] = gone
     for name, batch in found.suspects.items():
         lines[name] = f"{len(batch)} images"
+        size = common_size(found.suspect_files[name].paths)
+        if size != image_size:
+            theirs = f"{size[0]} × {size[1]}" if size else "of many sizes"
+            lines[name] += f", {theirs}; {network.preprocessing}"
     return [{"what": what, "found": text} for what, text in lines.items()]
 
 
@@ -105,6 +113,9 @@ def try_other_inputs(network, found, image_size, *, device="auto", seed=0):
         f"--mean {_numbers(m)} --std {_numbers(s)}": (given, m, s)
         for m, s in NORMALISATIONS[channels]
     }
+    if max(*mean, *std) > 1:  # of 0…255, as other toolkits give them
+        smaller = [tuple(value / 255 for value in part) for part in (mean, std)]
+        tried[f"--mean {_numbers(smaller[0])} --std {_numbers(smaller[1])}"] = (given, *smaller)
     own = image_size[:1] if image_size and image_size[0] == image_size[1] else ()
     sizes = [Preprocessing(edge, edge, channels=channels) for edge in (*SIZES, *own)]
     tried |= {f"--size {p.crop}": (p, mean, std) for p in sizes if str(p) != str(given)}

@@ -14,6 +14,7 @@ __all__ = [
     "as_labels",
     "as_matrix",
     "as_vector",
+    "channels_axis",
     "check_fraction",
     "check_pixels",
     "check_positive",
@@ -30,17 +31,24 @@ def as_array(values, name, *, dtype=np.float64):
         dtype: dtype of the result; ``None`` keeps float32 and float64 as they are.
 
     Raises:
-        ValueError: the array is empty or has a NaN or an infinity (the first such row is named).
-        TypeError: the values are not numeric.
+        ValueError: the array is empty, has masked entries, or has a NaN or an infinity (the first
+            such row is named).
+        TypeError: the values are not real numbers, or a sparse matrix.
     """
     if values is None:  # which NumPy would turn into a NaN
         raise TypeError(f"{name} must be numeric, got None")
     if isinstance(values, torch.Tensor):
-        values = values.detach().to("cpu")
-        values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-        values = values.numpy()
+        values = _of_tensor(values)
+    elif isinstance(values, list | tuple):
+        values = [_of_tensor(v) if isinstance(v, torch.Tensor) else v for v in values]
+    if hasattr(values, "toarray"):
+        raise TypeError(f"{name} is sparse ({type(values).__name__}): pass {name}.toarray()")
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} is a masked array with masked entries: remove or fill these")
     try:
         array = np.asarray(values)
+        if array.dtype.kind in "cmM":
+            raise TypeError(f"{array.dtype} are no real numbers")
         if dtype is not None:
             array = array.astype(dtype, copy=False)
         elif array.dtype not in (np.float32, np.float64):
@@ -56,6 +64,14 @@ def as_array(values, name, *, dtype=np.float64):
             f"the first at index {rows[0]}: remove or repair these rows"
         )
     return array
+
+
+def _of_tensor(tensor):
+    """A tensor of any precision and layout, with gradients or without, as a NumPy array."""
+    tensor = tensor.detach().to("cpu")
+    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
+    known = not tensor.is_floating_point() or tensor.dtype in (torch.float32, torch.float64)
+    return (tensor if known else tensor.float()).numpy()
 
 
 def _not_finite(array):
@@ -116,6 +132,16 @@ def as_labels(values, name, *, length=None, num_classes=None):
     return labels
 
 
+def channels_axis(shape):
+    """Which axis of images with this shape holds the channels: 1, or 3 as OpenCV has them.
+
+    Example:
+        >>> channels_axis((8, 3, 32, 32)), channels_axis((8, 32, 32, 3))
+        (1, 3)
+    """
+    return 3 if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else 1
+
+
 def check_pixels(lowest, highest, *, is_bytes, advice):
     """Raise ValueError unless images are in the range that the library takes, and say why.
 
@@ -162,7 +188,7 @@ def looks_like_probabilities(logits):
     return bool(
         logits.shape[1] > 1
         and logits.min() >= 0
-        and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-3)
+        and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-2)  # bfloat16 has three digits
     )
 
 

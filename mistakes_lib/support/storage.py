@@ -38,8 +38,13 @@ def atomic_write(path):
 
     A killed process leaves the old file (or none), never half of the new one; two processes
     that write the same path leave one whole file.
+
+    Raises:
+        IsADirectoryError: the path is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

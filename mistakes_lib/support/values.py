@@ -10,7 +10,8 @@ NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 def read_value(text):
-    """Read a value: as YAML does, but 1e-2 is a number, and so is a fraction such as 8 / 255.
+    """Read a value: as YAML does, but 1e-2 is a number, and so is a fraction such as 8 / 255,
+    also inside lists and dicts.
 
     Args:
         text: what was typed.
@@ -29,6 +30,15 @@ def read_value(text):
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ValueError(f"{text!r}: no value that YAML can read") from None
+    return _numbers_in(value)
+
+
+def _numbers_in(value):
+    """A value with the numbers that YAML takes for text, also inside lists and dicts."""
+    if isinstance(value, list):
+        return [_numbers_in(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _numbers_in(each) for key, each in value.items()}
     if not isinstance(value, str):
         return value
     if re.fullmatch(NUMBER, value):
@@ -37,5 +47,5 @@ def read_value(text):
     if not fraction:
         return value
     if float(fraction[2]) == 0:
-        raise ValueError(f"{text!r}: a division by zero")
+        raise ValueError(f"{value!r}: a division by zero")
     return float(fraction[1]) / float(fraction[2])

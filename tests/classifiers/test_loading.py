@@ -128,9 +128,9 @@ def test_a_function_of_the_current_folder_makes_the_network(module):
     loaded = load_network(f"{module}:make", CLASSES, mean=(0, 0, 0), std=(1, 1, 1))
     assert (loaded.classifier.num_classes, loaded.classifier.num_features) == (3, 5)
     assert loaded.preprocessing == Preprocessing(256, 224)
-    assert load_network(f"{module}:make", CLASSES, image_size=(32, 32)).preprocessing == (
-        Preprocessing()
-    ), "images that are all alike stay as they are"
+    for size, expected in (((32, 32), Preprocessing(32, 32)), ((40, 30), Preprocessing())):
+        found = load_network(f"{module}:make", CLASSES, image_size=size).preprocessing
+        assert found == expected, "images that are all alike stay as they are"
     four = load_network(f"{module}:fixed", CLASSES, classes=("cat", "dog", "emu", "owl"))
     assert four.classes == ("cat", "dog", "emu", "owl")
     own = load_network(f"{module}:own", CLASSES).classifier
@@ -382,7 +382,7 @@ def test_a_network_of_grey_images_is_given_grey_ones(monkeypatch, tmp_path):
     )
     monkeypatch.chdir(tmp_path)
     loaded = load_network("grey_networks:make", CLASSES, image_size=(8, 8))
-    assert loaded.preprocessing == Preprocessing(channels=1)
+    assert loaded.preprocessing == Preprocessing(8, 8, channels=1)
     assert loaded.classifier.mean.flatten().tolist() == pytest.approx([0.449], abs=1e-3)
     own = load_network("grey_networks:make", CLASSES, image_size=(8, 8), mean=(0.1,), std=(0.3,))
     assert own.classifier(torch.rand(2, 1, 8, 8)).shape == (2, 3)

@@ -16,6 +16,7 @@ from mistakes_lib.data.files import (
     natural_order,
     read_image,
     split_files,
+    used_images,
 )
 
 
@@ -157,7 +158,7 @@ def test_every_mode_becomes_red_green_and_blue(tmp_path, mode):
         image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
     else:
         image = image.convert(mode)
-    red, green, blue = reading._as_bytes(image, "x").convert("RGB").getpixel((0, 0))
+    red, green, blue = reading.as_rgb(image).getpixel((0, 0))
     assert min(red, green, blue) >= 254
 
 
@@ -234,3 +235,81 @@ def test_the_common_size_is_that_of_all(tmp_path):
     assert common_size(list_files(tmp_path).paths) is None
     assert Preprocessing()(Image.new("RGB", (5, 4))).shape == (3, 4, 5)
     assert "grey" in str(Preprocessing(channels=1)) and "size as it is" in str(Preprocessing())
+
+
+# --- their relatives ------------------------------------------------------------------------------
+
+
+def test_numbers_with_a_sign_are_refused_by_name(tmp_path):
+    """Such as the densities of a CT scan, −1024 … 3071: as unsigned ones, air would be white."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    tags = ImageFileDirectory_v2()
+    tags[339] = 2  # SampleFormat: signed
+    scan = np.linspace(-1024, 3071, 16).astype(np.int16).reshape(4, 4)
+    Image.fromarray(scan.view(np.uint16)).save(tmp_path / "scan.tif", tiffinfo=tags)
+    with pytest.raises(
+        ValueError, match=r"scan\.tif .*with a sign, without a known range; save it"
+    ):
+        read_image(tmp_path / "scan.tif")
+
+
+@pytest.mark.parametrize("maximum", [15, 255, 1023, 4095, 65535])
+def test_pixels_of_any_depth_reach_from_black_to_white(tmp_path, maximum):
+    values = np.linspace(0, maximum, 16).round()
+    raw = values.astype(">u2" if maximum > 255 else "u1").tobytes()
+    (tmp_path / "x.pgm").write_bytes(b"P5\n4 4\n%d\n" % maximum + raw)
+    found = np.asarray(read_image(tmp_path / "x.pgm"))[..., 0].ravel()
+    np.testing.assert_allclose(found, values / maximum * 255, atol=1)
+
+
+def test_two_outputs_of_one_name_do_not_share_a_folder(tmp_path):
+    """ImageNet has two classes "crane" and two "maillot": each image would be there twice."""
+    write(tmp_path, {"crane": 20, "otter": 20})
+    with pytest.raises(ValueError, match="class 'crane', but two of the outputs are called so"):
+        split_files(tmp_path, ("crane", "otter", "crane"))
+    files = split_files(tmp_path, ("crane", "maillot", "maillot", "otter"))
+    assert counts(files)["train"] == [16, 0, 0, 16]
+
+
+@pytest.mark.parametrize("inside", ["data", "data/cifar", "train/images"])
+def test_a_folder_around_the_classes_is_no_class(tmp_path, inside):
+    write(tmp_path / inside, {"cat": 20, "dog": 20})
+    assert class_names(tmp_path) == ("cat", "dog")
+    assert counts(split_files(tmp_path))["train"] == [16, 16]
+    assert counts(split_files(tmp_path, ("dog", "cat")))["train"] == [16, 16]
+
+
+def test_a_folder_around_the_splits_is_no_class(tmp_path):
+    for part, count in (("train", 20), ("test", 5)):
+        write(tmp_path / "data" / part, {"cat": count, "dog": count})
+    assert counts(split_files(tmp_path))["test"] == [5, 5]
+
+
+def test_one_class_with_folders_inside_is_a_class(tmp_path):
+    write(tmp_path / "train", {"cat/2020": 20, "cat/2021": 20, "dog": 20})
+    write(tmp_path / "test", {"cat/2020": 3, "cat/2021": 3})
+    assert counts(split_files(tmp_path, ("cat", "dog")))["test"] == [6, 0]
+
+
+def test_classes_that_are_divided_each_are_refused(tmp_path):
+    """Else images that the network was trained on would be tested on."""
+    write(tmp_path, {"cat/train": 20, "cat/test": 5, "dog/train": 20, "dog/test": 5})
+    with pytest.raises(ValueError, match=r"divided into test, train: put these first .*test/cat"):
+        split_files(tmp_path)
+
+
+def test_images_beside_the_splits_are_counted_and_their_size_does_not_matter(tmp_path):
+    write(tmp_path / "train", {"cat": 20, "dog": 20})
+    write(tmp_path / "test", {"cat": 5, "dog": 5})
+    (tmp_path / "originals").mkdir()
+    for path in (tmp_path / "preview.png", tmp_path / "originals" / "large.png"):
+        Image.new("RGB", (400, 300)).save(path)
+    assert split_files(tmp_path)["train"].passed_over == {
+        "folders beside the splits (originals)": 1,
+        "images outside the class folders (preview.png)": 1,
+    }
+    assert len(used_images(tmp_path)) == 50
+    assert common_size(used_images(tmp_path)) == (4, 4)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        used_images(tmp_path / "nowhere")

@@ -217,6 +217,10 @@ def test_probabilities_of_half_precision_are_not_taken_for_logits(dtype):
 
 
 def test_what_is_given_is_never_guessed():
+    for dtype in (torch.float16, torch.bfloat16):  # whose rows sum to 1 but nearly
+        rounded = (3 * torch.randn(500, 1000)).softmax(dim=1).to(dtype)
+        with pytest.warns(UserWarning, match="pass them as probabilities="):
+            expected_calibration_error(rounded, np.zeros(500))
     with pytest.warns(UserWarning, match="pass them as probabilities="):
         assert expected_calibration_error([[1.0, 0.0]], [0]) == pytest.approx(1 / (1 + math.e))
     assert expected_calibration_error(labels=[0], probabilities=[[1.0, 0.0]]) == 0

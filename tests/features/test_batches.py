@@ -1,8 +1,11 @@
 """Images come in whatever holds them; what is no image is said."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -94,6 +97,49 @@ def test_a_classifier_that_does_not_standardise_takes_standardised_images():
 )
 def test_images_that_are_nearly_black_are_doubted(classifier, images, complaint):
     with pytest.warns(UserWarning, match=complaint):
+        extract_features(classifier, images, device="cpu")
+
+
+def test_labels_of_a_dict_under_an_unknown_key_are_said(classifier):
+    """Such as those of CIFAR-100 at Hugging Face, which has two kinds."""
+    batch = {"img": TENSORS, "fine_label": LABELS, "coarse_label": LABELS}
+    with pytest.warns(UserWarning, match="a dict with fine_label, coarse_label, but the keys of l"):
+        found = extract_features(classifier, [batch], device="cpu")
+    assert found.labels is None
+
+
+def test_pairs_of_an_image_and_its_label_are_batches_of_one(classifier):
+    pairs = zip(TENSORS[:, None], torch.tensor(LABELS), strict=True)
+    found = extract_features(classifier, pairs, device="cpu")
+    np.testing.assert_array_equal(found.labels, LABELS)
+
+
+def test_labels_that_are_given_twice_must_be_the_same(classifier):
+    loader = [(TENSORS, LABELS)]
+    again = extract_features(classifier, loader, labels=torch.tensor(LABELS), device="cpu")
+    np.testing.assert_array_equal(again.labels, LABELS)
+    for others in (1 - np.asarray(LABELS), LABELS[:3]):
+        with pytest.raises(ValueError, match="labels are given, but the images bring others"):
+            extract_features(classifier, loader, labels=others, device="cpu")
+
+
+@pytest.mark.parametrize("net", [nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), "vgg"])
+def test_a_network_that_is_not_wrapped_is_told_how(net):
+    net = torchvision.models.alexnet(num_classes=3) if net == "vgg" else net  # has "features"
+    with pytest.raises(TypeError, match=r"must be a FeatureClassifier, .*from_module\(net, mean="):
+        extract_features(net, IMAGES, device="cpu")
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
+def test_a_wrapped_classifier_is_unwrapped(classifier, wrap):
+    expected = extract_features(classifier, IMAGES, device="cpu")
+    found = extract_features(wrap(classifier), IMAGES, device="cpu")
+    np.testing.assert_array_equal(found.features, expected.features)
+
+
+@pytest.mark.parametrize("images", [IMAGES[0], list(IMAGES)])
+def test_single_images_are_told_from_batches(classifier, images):
+    with pytest.raises(ValueError, match=r"give a single image as images\[None\], and a list of"):
         extract_features(classifier, images, device="cpu")
 
 

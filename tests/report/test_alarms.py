@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from mistakes_lib.detector import fit_detector
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.report.advice import refused_to_catch
 from mistakes_lib.report.alarms import find_alarms, order_of_outputs
@@ -61,6 +62,33 @@ def test_promises_are_compared_by_the_binomial(measured):
     beyond = measured < low - 0.005 or measured > high + 0.01  # both sets vary
     assert bool(found) == beyond
     assert all("correct test predictions are flagged" in alarm["alarm"] for alarm in found)
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"), [((0, 1, 1), "validation set and the test"), ((2, 1, 2), "training set and")]
+)
+def test_one_file_in_two_places(twice, said):
+    alarms = find_alarms(*[GOOD[i] for i in twice], KEPT)
+    assert any(said in alarm["alarm"] and "given twice" in alarm["cause"] for alarm in alarms)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_sets_of_another_classifier_are_named(place):
+    sets, names = list(GOOD), ("train", "validation", "test")
+    sets[place] = FeatureSet(np.zeros((9, 7)), 3 * np.eye(9)[:, :5], np.zeros(9))
+    with pytest.raises(ValueError, match=f"the {names[place]} set has 7 features, the train set 5"):
+        make_report(*sets)
+    far = FeatureSet(np.zeros((9, 5)), 3 * np.eye(9))
+    with pytest.raises(ValueError, match="the far set has 9 logits, the train set 5"):
+        make_report(*GOOD, suspects={"far": far})
+
+
+@pytest.mark.parametrize("share", [5, 0, 1, -0.1])
+def test_a_share_of_false_alarms_is_a_share(share):
+    with pytest.raises(ValueError, match="false_alarms must lie strictly between 0 and 1, got"):
+        make_report(*GOOD, false_alarms=share)
+    with pytest.raises(ValueError, match="false_alarms must lie strictly between 0 and 1, got"):
+        fit_detector(*GOOD[:2], false_alarms=share)
 
 
 def test_the_price_of_catching_is_counted_out():

@@ -126,7 +126,10 @@ def test_a_promise_that_cannot_be_kept_is_no_detector(report):
         ({"test": SETS["test"][SETS["test"].correct]}, "test predictions are right: there is noth"),
         ({"validation": FeatureSet(FAR.features, FAR.logits)}, "the validation set has no labels"),
         ({"suspects": {"mistakes": FAR}}, "take another name"),
-        ({"suspects": {"x": FeatureSet(FAR.features[:, :2], FAR.logits)}}, "fitted on 4 features"),
+        (
+            {"suspects": {"x": FeatureSet(FAR.features[:, :2], FAR.logits)}},
+            "the x set has 2 features, the train set 4",
+        ),
     ],
 )
 def test_what_cannot_be_reported_is_said(change, complaint):

@@ -194,7 +194,7 @@ def test_the_report_opens_with_what_it_understood_and_ends_in_advice(made):
     understood = {line["what"]: line["found"] for line in facts["understood"]}
     assert understood["last layer"] == "4, 6 features"
     assert understood["classes, in the order of the outputs"] == "blue, green, red"
-    assert understood["images"].startswith("8 × 8; shorter side resized to 8")
+    assert understood["images"] == "8 × 8; size as it is"
     assert understood["normalisation"] == "less 0.5, 0.5, 0.5, divided by 0.25, 0.25, 0.25"
     accuracy = facts["inputs"]["accuracy"]["test"]
     assert understood["test"] == f"60 images, 10 % of images; accuracy {accuracy:.1%}"
@@ -329,3 +329,57 @@ def test_options_of_models_are_not_ignored_with_features(here):
     result = mistakes("report", "--train", "a", "--validation", "b", "--test", "c",
                       "--weights", "w.pt", "--size", 32)  # fmt: skip
     assert result.exit_code == 1 and "--weights, --size: for --model only" in result.stderr
+
+
+# --- their relatives ------------------------------------------------------------------------------
+
+
+def test_images_from_elsewhere_become_as_large_as_the_networks(here):
+    """A network without a fixed size would take larger ones, and tell them by their size alone."""
+    for edge, name in ((8, "alike"), (32, "larger")):
+        (here / name).mkdir(exist_ok=True)
+        for i in range(20):
+            image = Image.new("RGB", (8, 8), (9 * i, 90, 90))
+            image.resize((edge, edge)).save(here / name / f"{i:02}.png")
+    options = ("--ood", "alike=alike", "--ood", "larger=larger")
+    facts, result = report_on(here, *NORMALISED, *options)
+    assert "alike: 20 images\n" in result.stdout
+    assert "larger: 20 images, 32 × 32; shorter side resized to 8 pixels" in result.stdout
+    alike, larger = facts["methods"]["alike"], facts["methods"]["larger"]
+    assert [row["AUROC"] for row in alike] == [row["AUROC"] for row in larger]
+
+
+def test_images_beside_the_splits_do_not_change_the_size(here):
+    rng = np.random.default_rng(1)
+    for part in ("train", "test"):
+        for label, name in enumerate(CLASSES):
+            (here / "beside" / part / name).mkdir(parents=True, exist_ok=True)
+            for i in range(30):
+                draw(rng, label).save(here / "beside" / part / name / f"{i}.png")
+    (here / "beside" / "originals").mkdir(exist_ok=True)
+    Image.new("RGB", (400, 300)).save(here / "beside" / "originals" / "1.png")
+    _, result = report_on(here, *NORMALISED, images="beside")
+    said = understood_of(result)
+    assert said["images"] == "8 × 8; size as it is"
+    assert said["train, passed over"] == "1 folders beside the splits (originals)"
+
+
+def test_a_mean_of_0_to_255_is_put_right(here):
+    """As other toolkits give it; 130 and 62 are nobody's usual ones."""
+    options = ("--mean", "130,130,130", "--std", "62,62,62")
+    facts, _ = report_on(here, *options)
+    cures = [alarm["cure"] for alarm in facts["alarms"]]
+    numbers = [",".join([f"{value / 255:g}"] * 3) for value in (130, 62)]
+    assert any(f"--mean {numbers[0]} --std {numbers[1]}" in cure for cure in cures), cures
+
+
+def test_a_device_is_not_ignored_with_features():
+    result = mistakes("report", "--train", "a", "--validation", "b", "--test", "c",
+                      "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 1 and "--device: for --model only" in result.stderr
+
+
+def test_two_rules_for_one_threshold_are_refused():
+    result = mistakes("fit", "a.npz", "b.npz", "--criterion", "f1", "--false-alarms", 0.01)
+    assert result.exit_code == 1
+    assert "--criterion and --false-alarms are two rules for one threshold" in result.stderr

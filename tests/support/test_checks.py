@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.sparse import csr_matrix
 
 from mistakes_lib.support.checks import (
     as_array,
@@ -34,6 +35,13 @@ def test_tensors_of_other_types_and_with_gradients_are_read(dtype):
     np.testing.assert_array_equal(as_array(torch.ones(2, requires_grad=True), "x"), [1.0, 1.0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_lists_of_tensors_and_sparse_tensors_are_read(dtype):
+    rows = [torch.tensor([0.0, 1.0], dtype=dtype, requires_grad=True), torch.zeros(2).to(dtype)]
+    np.testing.assert_array_equal(as_array(rows, "x"), [[0.0, 1.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(as_array(torch.eye(2).to(dtype).to_sparse(), "x"), np.eye(2))
+
+
 def test_dtype_none_keeps_single_and_double_precision_only():
     for given_as, kept in [("f4", "f4"), ("f8", "f8"), ("i8", "f8"), ("f2", "f8")]:
         assert as_array(np.ones(3, dtype=given_as), "x", dtype=None).dtype == kept
@@ -58,6 +66,10 @@ def test_the_first_bad_row_is_named(data):
         (lambda: as_array(["a"], "x"), TypeError, "x must be numeric, got list"),
         (lambda: as_array([[1], [1, 2]], "x"), TypeError, "x must be numeric"),
         (lambda: as_array(None, "x"), TypeError, "x must be numeric, got None"),
+        (lambda: as_array([1 + 2j], "x"), TypeError, "x must be numeric.*complex128 are no real n"),
+        (lambda: as_array(np.array(["2020"], "M8[D]"), "x"), TypeError, "datetime.* no real numb"),
+        (lambda: as_array(csr_matrix(np.eye(2)), "x"), TypeError, r"sparse.*pass x\.toarray\(\)"),
+        (lambda: as_array(np.ma.masked_less([1, 2], 2), "x"), ValueError, "x is a masked array"),
         (lambda: as_vector(np.ones((2, 1)), "x"), ValueError, r"one-dimensional.*\(2, 1\)"),
         (lambda: as_matrix(np.ones(2), "x"), ValueError, r"shape \(n, d\), got shape \(2,\)"),
         (lambda: as_matrix(np.ones((2, 3)), "x", columns=4), ValueError, "x has 3 columns.* 4"),

@@ -156,3 +156,8 @@ def test_a_damaged_file_is_refused_also_where_it_is_mapped_or_joined(tmp_path, d
     with pytest.raises(FileNotFoundError):
         join_arrays(tmp_path / "joined.safetensors", [tmp_path / "none.safetensors"])
     assert not (tmp_path / "joined.safetensors").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_said(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path} is a folder: name a file in it"):
+        save_arrays(tmp_path, {"x": np.zeros(1)})

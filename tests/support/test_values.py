@@ -23,6 +23,8 @@ from mistakes_lib.support.values import read_value
         ("1/2/3", "1/2/3"),
         ("'8 / 255'", 8 / 255),
         ("[1, 8]", [1, 8]),
+        ("[8/255, 1e-2, a]", [8 / 255, 0.01, "a"]),
+        ("{a: 1e-2, b: [1 / 4]}", {"a": 0.01, "b": [0.25]}),
     ],
 )
 def test_numbers_and_fractions_are_read(text, value):
@@ -30,7 +32,9 @@ def test_numbers_and_fractions_are_read(text, value):
     assert found == value and type(found) is type(value)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("[1", "no value that YAML"), ("1/0", "by zero")])
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("[1", "no value that YAML"), ("1/0", "by zero"), ("[1/0]", "by z")]
+)
 def test_what_is_no_value_is_said(text, complaint):
     with pytest.raises(ValueError, match=complaint):
         read_value(text)
