@@ -111,6 +111,20 @@ def test_fit_says_what_the_detector_does(fitted):
     assert "at most 5.00% false alarms, guaranteed" in said
 
 
+@pytest.mark.parametrize("method", ["likelihood", "zheng-hong"])
+def test_the_seed_of_fit_is_that_of_every_method(fitted, tmp_path, method):
+    folder, scores = fitted[0], []
+    for place, seed in enumerate((3, 3, 4)):
+        options = ("--method", method, "--seed", seed)
+        out = tmp_path / f"{place}.safetensors"
+        data = (folder / "train.npz", folder / "validation.npz")
+        result = mistakes("fit", *data, *options, "--out", out)
+        assert result.exit_code == 0, result.output
+        scores.append(Detector.load(out).score_samples(TEST))
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+
+
 def test_score_prints_a_line_an_input(fitted):
     folder, _ = fitted
     detector = Detector.load(folder / "detector.safetensors")

@@ -61,7 +61,9 @@ def parts_of(folder):
         parts[part] = folder / name
     known = {name for names in SPLIT_NAMES.values() for name in names}
     others = [name for name in subfolders_of(folder) if name.lower() not in known]
-    if len(parts) == 1 and any(holds_images(folder / name) for name in others):
+    beside = [name for name in others if holds_images(folder / name)]
+    if len(parts) == 1 and beside:
+        _refuse_either(folder, next(iter(parts.values())), beside)
         return {}  # classes of which one happens to be called so
     if parts and "train" not in parts:
         names = ", ".join(path.name for path in parts.values())
@@ -70,6 +72,16 @@ def parts_of(folder):
             f"trained on, in {folder / 'train'}"
         )
     return parts
+
+
+def _refuse_either(folder, part, beside):
+    """Raise ValueError where a folder called train may be a split or a class."""
+    inside = [name for name in subfolders_of(part) if holds_images(part / name)]
+    if len(inside) > 1:
+        raise ValueError(
+            f"{part} may be a split with the classes {', '.join(inside[:3])}, or a class beside "
+            f"{', '.join(beside[:3])}: take {beside[0]} out of {folder}, or rename {part.name}"
+        )
 
 
 def refuse_inner_splits(folder, names):

@@ -206,6 +206,16 @@ def test_splits_that_cannot_be_meant_are_named(tmp_path):
         split_files(tmp_path)
 
 
+def test_what_may_be_a_split_or_a_class_is_refused(tmp_path):
+    write(tmp_path / "train", {"cat": 9, "dog": 9})
+    write(tmp_path, {"originals": 9})
+    expected = r"may be a split with the classes cat, dog, or a class beside originals: take orig"
+    with pytest.raises(ValueError, match=expected):
+        split_files(tmp_path)
+    with pytest.raises(ValueError, match=expected):
+        class_names(tmp_path)
+
+
 def test_a_class_may_be_called_train_and_a_flat_test_folder_is_passed_over(tmp_path):
     write(tmp_path / "a", {"train": 20, "bus": 20})
     assert class_names(tmp_path / "a") == ("bus", "train")
