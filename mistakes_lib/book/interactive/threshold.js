@@ -121,7 +121,7 @@ function drawHistogram(parent, { first, step, unit, correct, wrong }, perBin) {
     xs: [threshold(0), threshold(last)],
     ys: [0, 1.08 * Math.max(...densities.correct, ...densities.wrong)],
     xLabel: unit,
-    yLabel: "density",
+    yLabel: "relative frequency",
   });
   const { svg, x, y, top, floor } = own;
   const [left, right] = [x(threshold(0)), x(threshold(last))];
