@@ -16,6 +16,7 @@ PACKAGED = (
     "notebooks/sweeps/*.yml",
     "book/claims.yml",
     "book/evidence/*.json",
+    "book/reports/*/*/*.json",
     "book/results/*.json",
     "book/sweeps/*/*.parquet",
     "book/sweeps/*/*.csv",

@@ -31,6 +31,7 @@ from book.building.ledger import write_evidence_of_published, write_front_page, 
 from book.building.places import BUILD, CHAPTERS, PUBLISHED, ROOT, BuildError
 from book.building.publishing import publish, publish_pdf, stage
 from book.building.reference import write_command_line
+from book.building.reports import make_reports
 from book.building.sources import chapter_sources, sweep_sources, write_notebooks
 from mistakes_lib.runs import make_run
 from mistakes_lib.runs.experiment import load_experiments
@@ -82,6 +83,16 @@ def pdf():
     destination = BUILD / "mistakes.pdf"
     publish_pdf(html, destination)
     print(f"\nThe book as a PDF:\n  {destination}")
+
+
+@app.command()
+def reports(
+    weights: Annotated[
+        Path, typer.Argument(help="Public weights of ResNet-20, resnet20-12fca82f.th.")
+    ],
+):
+    """Make the reports that chapter 10 shows, with the images in MISTAKES_DATA."""
+    make_reports(weights)
 
 
 def main():

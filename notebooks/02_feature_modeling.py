@@ -201,9 +201,10 @@ figures.show(
 # %% [markdown]
 # Now do it yourself, without the classes. Here a
 # point has the colour of its most responsible component, and is pale where it is shared. Take one
-# step after the other: the likelihood never falls. Then drag all three centres into one cluster (or
-# move them with the arrow keys) and press *Run EM*. Is the final log-likelihood lower? Then add
-# Gaussians. Do the new ones match classes, or do they only split one?
+# step after the other: the likelihood never falls. Press *Run EM*. Then press *Bad start*, which puts
+# all centres into one corner (or drag them there, or move them with the arrow keys), and *Run EM* again.
+# The dashed line is the best log-likelihood so far with as many Gaussians. Does EM reach it from
+# everywhere? Then add Gaussians. Do the new ones match classes, or do they only split one?
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: EM by hand"}
 mixture_explorer(

@@ -406,12 +406,16 @@ print(f"precision {(~test.correct[flagged]).mean():.1%} (a random flag: {1 - tes
 # Move the threshold: drag the line through the histograms or the point along the ROC curve, or use the
 # slider (arrow keys move it, too). The figure begins at the threshold chosen above. Far to the left,
 # almost nothing is flagged. Further right the point climbs the curve, and each further mistake costs
-# more correct predictions.
+# more correct predictions. Then choose *confidence*: the threshold moves to where as many correct
+# predictions are refused. Does it catch more mistakes?
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the movable threshold"}
 rows, names, pictures = source.pictured, np.array(source.classes), None
+sure = scorers["Calibrated"].score_samples(test)
+rival = {"name": "confidence", "unit": "calibrated confidence"}
+rival |= {"correct": sure[test.correct], "wrong": sure[~test.correct]}
 if len(rows):  # the run keeps the images of these inputs
-    shown = test[rows]
+    shown, rival["score"] = test[rows], sure[rows]
     pictures = {"file": source.figure("pictures"), "score": scorer.score_samples(shown) / dimension}
     pictures |= {"label": names[shown.labels], "predicted": names[shown.predictions]}
 threshold_explorer(
@@ -420,6 +424,7 @@ threshold_explorer(
     start=threshold.value / dimension,
     unit="log-likelihood (nats per dimension)",
     pictures=pictures,
+    rival=rival,
 )
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the run keeps"}

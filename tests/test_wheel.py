@@ -27,7 +27,8 @@ def elsewhere(tmp_path_factory):
     """
     source, site, folder = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
     kept = ("mistakes_lib", "notebooks", "book/claims.yml", "book/results", "book/evidence")
-    kept += ("book/sweeps", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+    kept += ("book/reports", "book/sweeps", "pyproject.toml", "setup.py", "MANIFEST.in")
+    kept += ("README.md", "LICENSE")
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *kept],
         cwd=ROOT,

@@ -13,4 +13,22 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll(".citation-list[role=list]")) {
     list.removeAttribute("role");
   }
+  // A picture too wide for a telephone scrolls in its frame; the keyboard must be able to move it.
+  const FITS = 525; // pixels: so wide a picture is legible when it is as small as a telephone
+  const frames = [...document.querySelectorAll(".figure-frame")];
+  const look = () => frames.forEach((frame) => {
+    const width = frame.querySelector("img")?.naturalWidth ?? 0;
+    frame.style.setProperty("--own-width", width > FITS ? `${width}px` : "0px");
+    if (frame.scrollWidth > frame.clientWidth + 1) {
+      const number = frame.closest("figure")?.querySelector("figcaption strong")?.textContent;
+      frame.tabIndex = 0;
+      frame.setAttribute("role", "group");
+      frame.setAttribute("aria-label", `${number ?? "Figure."} The picture scrolls sideways.`);
+    } else {
+      for (const name of ["tabindex", "role", "aria-label"]) frame.removeAttribute(name);
+    }
+  });
+  window.addEventListener("load", look);
+  window.addEventListener("resize", look);
+  look();
 });

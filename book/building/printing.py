@@ -22,7 +22,7 @@ BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-brows
 # What only a screen needs, or a reader who wants the code that the page folds away. Results that it
 # folds away are printed.
 NOT_PRINTED = (
-    "a.headerlink, .viewcode-link, script, .toctree-wrapper, .sd-stretched-link, "
+    "a.headerlink, .viewcode-link, iframe, script, .toctree-wrapper, .sd-stretched-link, "
     "details.hide:not(.below-input, .above-output), details.below-input > summary, "
     "details.above-output > summary > .expanded"
 )

@@ -10,6 +10,7 @@ import yaml
 
 from book.building.places import BUILD, CHAPTERS, ROOT, BuildError
 from book.building.printing import BROWSERS, find_browser, one_document, print_pdf
+from book.building.reports import publish_reports
 from book.building.sources import REPEAT, chapter_sources, read_source
 
 __all__ = ["pages", "publish", "publish_pdf", "stage"]
@@ -57,6 +58,7 @@ def publish(root=ROOT, output=None):
     missing = [page for page in pages(root) if not (html / f"{page}.html").is_file()]
     if missing:
         raise BuildError(f"Jupyter Book did not write {', '.join(missing)} to {html}.")
+    publish_reports(html)
     offered = html / "_sources" / CHAPTERS.relative_to(ROOT)  # for the button beside the notebook's
     for source in chapter_sources():
         shutil.copy(source, offered)

@@ -2,7 +2,8 @@
 
 ``Figures.show`` of mistakes_lib/book/plotting displays both one after the other: in a notebook that
 is a picture and a paragraph. On a page they are a ``<figure>`` with a ``<figcaption>``, to which a
-link may lead: Figure 4.1 is ``#figure-4-1``.
+link may lead: Figure 4.1 is ``#figure-4-1``. Every figure's picture has a frame of its own, in
+which a wide one scrolls on a telephone (figures.css).
 """
 
 import re
@@ -31,6 +32,8 @@ class JoinFigures(SphinxPostTransform):
             number = caption_number(following)
             if number:
                 join(picture, following, f"figure-{number.replace('.', '-')}")
+        for figure in self.document.findall(nodes.figure):
+            frame(figure)
 
 
 def caption_number(node):
@@ -51,3 +54,12 @@ def join(picture, paragraph, anchor):
     picture.replace_self(figure)
     figure += [picture, caption]
     paragraph.parent.remove(paragraph)
+
+
+def frame(figure):
+    """Put the picture with which a figure begins into a frame that may scroll."""
+    picture = figure[0] if len(figure) else None
+    if isinstance(picture, nodes.image):
+        box = nodes.container("", classes=["figure-frame"])
+        picture.replace_self(box)
+        box += picture

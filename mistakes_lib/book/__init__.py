@@ -40,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "nearness": ["conditions_of", "papers_experiment"],
         "notebooks": ["execute_chapter", "find_chapter", "parameters_of"],
         "overconfidence": ["overconfidence_sentence", "overconfidence_table"],
+        "reports": ["failures_table", "promises_table", "published_report"],
         "sweep": ["Grid", "Sweep", "load_grid", "load_sweep", "run_sweep"],
         "teaching": ["Checked", "check"],
     },

@@ -11,6 +11,7 @@ __all__ = [
     "PUBLISHED_RUNS",
     "PUBLISHED_SWEEPS",
     "PUBLISHED_TWINS",
+    "REPORTS",
     "ROOT",
     "runs_root",
     "without_a_clone",
@@ -26,6 +27,7 @@ PARAMETERS = CHAPTERS / "parameters"
 PUBLISHED_RUNS = BOOK / "runs"
 PUBLISHED_SWEEPS = BOOK / "sweeps"
 PUBLISHED_TWINS = BOOK / "twins"
+REPORTS = BOOK / "reports"
 
 
 def runs_root(root=None):

@@ -21,9 +21,10 @@ def embedded(figure):
     return json.loads(text)
 
 
-def thresholds(data):
-    count = len(data["correct"]["flagged"])
-    return [round((data["first"] + i) * data["step"], data["decimals"]) for i in range(count)]
+def thresholds(own):
+    """The slider's positions in one measure of a threshold explorer."""
+    count = len(own["correct"]["flagged"])
+    return [round((own["first"] + i) * own["step"], own["decimals"]) for i in range(count)]
 
 
 # --- the figure ----------------------------------------------------------------------------------
@@ -54,22 +55,24 @@ def test_nothing_of_a_figure_is_loaded_from_elsewhere_or_random():
 def test_counts_are_those_of_the_shown_thresholds(scale):
     correct, wrong = scale * CORRECT, scale * WRONG
     data = embedded(threshold_explorer(correct, wrong))
-    shown = thresholds(data)
+    (own,) = data["measures"]
+    shown = thresholds(own)
     assert 200 <= len(shown) <= 500 and len(shown) % data["perBin"] == 1
     scores, failed = np.r_[correct, wrong], np.repeat([False, True], [len(correct), len(wrong)])
     for i, threshold in list(enumerate(shown))[::20]:
         (_, false_positive), (_, true_positive) = confusion_matrix(failed, scores < threshold)
-        found = data["correct"]["flagged"][i], data["wrong"]["flagged"][i]
+        found = own["correct"]["flagged"][i], own["wrong"]["flagged"][i]
         assert found == (false_positive, true_positive)
     assert shown[0] <= np.quantile(wrong, 0.005) and shown[-1] >= np.quantile(scores, 0.999)
 
 
 def test_it_starts_at_the_nearest_threshold():
-    data = threshold_explorer(CORRECT, WRONG, start=0.4321).data
-    assert abs(thresholds(data)[data["start"]] - 0.4321) <= data["step"] / 2
-    data = threshold_explorer(CORRECT, WRONG).data
-    median = np.median(np.r_[CORRECT, WRONG])
-    assert abs(thresholds(data)[data["start"]] - median) <= data["step"] / 2
+    for options, wanted in (
+        ({"start": 0.4321}, 0.4321),
+        ({}, np.median(np.r_[CORRECT, WRONG])),
+    ):
+        (own,) = threshold_explorer(CORRECT, WRONG, **options).data["measures"]
+        assert abs(thresholds(own)[own["start"]] - wanted) <= own["step"] / 2
 
 
 @pytest.mark.parametrize(
@@ -100,9 +103,8 @@ def test_pictures_are_the_file_itself(pictures):
     shown = embedded(threshold_explorer(CORRECT, WRONG, pictures=pictures))["pictures"]
     _, encoded = shown["source"].split(",")
     assert base64.b64decode(encoded) == pictures["file"].read_bytes()
-    assert {key: shown[key] for key in ("score", "label", "predicted")} == {
-        key: pictures[key] for key in ("score", "label", "predicted")
-    }
+    assert shown["scores"] == [pictures["score"]]
+    assert all(shown[key] == pictures[key] for key in ("label", "predicted"))
 
 
 def test_bad_pictures_are_refused(pictures, tmp_path):
@@ -118,6 +120,33 @@ def test_bad_pictures_are_refused(pictures, tmp_path):
     del pictures["label"]
     with pytest.raises(ValueError, match="pictures lacks label"):
         threshold_explorer(CORRECT, WRONG, pictures=pictures)
+
+
+RIVAL = {"name": "confidence", "unit": "softmax", "correct": CORRECT**2, "wrong": WRONG**2}
+
+
+def test_a_rival_has_thresholds_and_scores_of_the_pictures_of_its_own(pictures):
+    rival = RIVAL | {"score": [0.1, 0.8, 0.2]}
+    data = embedded(threshold_explorer(CORRECT, WRONG, pictures=pictures, rival=rival))
+    assert [own["name"] for own in data["measures"]] == ["density", "confidence"]
+    assert data["pictures"]["scores"] == [pictures["score"], rival["score"]]
+    other = data["measures"][1]
+    for i, threshold in list(enumerate(thresholds(other)))[::20]:
+        assert other["correct"]["flagged"][i] == (RIVAL["correct"] < threshold).sum()
+        assert other["wrong"]["flagged"][i] == (RIVAL["wrong"] < threshold).sum()
+
+
+def test_a_bad_rival_is_refused(pictures):
+    without = {key: value for key, value in RIVAL.items() if key != "unit"}
+    for rival, shown, complaint in (
+        (without, None, "rival lacks unit"),
+        (RIVAL, pictures, "rival lacks score"),
+        (RIVAL | {"score": [0.1]}, pictures, "rival scores 1 of 3 pictures"),
+        (RIVAL | {"wrong": WRONG[1:]}, None, r"the same inputs: \[900, 130\].*\[900, 129\]"),
+        (RIVAL | {"correct": []}, None, "correct is empty"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            threshold_explorer(CORRECT, WRONG, pictures=shown, rival=rival)
 
 
 # --- the mixture explorer ------------------------------------------------------------------------

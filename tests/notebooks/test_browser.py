@@ -117,6 +117,32 @@ def test_figures_stand_above_their_captions_and_wide_tables_say_that_they_scroll
         assert tab.evaluate(NO_SHADOW) == [], f"at {width} pixels"
 
 
+FRAMES = """() => [...document.querySelectorAll('.figure-frame')].map(frame => {
+    const image = frame.querySelector('img');
+    const scale = image.getBoundingClientRect().width / image.naturalWidth;
+    const scrolls = frame.scrollWidth > frame.clientWidth + 1;
+    const reachable = frame.tabIndex === 0 && !!frame.getAttribute('aria-label');
+    return {width: image.naturalWidth, scale, scrolls, reachable};
+})"""
+POINT = 100 / 72  # pixels: pictures have 100 an inch
+LEGIBLE = 9  # pixels of a letter's height
+
+
+@pytest.mark.parametrize("page", [pages(ROOT)[0], *CHAPTERS])
+def test_the_text_of_figures_is_legible_on_a_telephone(page, opened):
+    """Text of 10 points always, of 8 points where the picture scrolls; the keyboard moves it."""
+    open_page, _ = opened
+    tab = open_page(page)
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.wait_for_timeout(100)  # until the page has looked at its new size
+        for figure in tab.evaluate(FRAMES):
+            assert figure["scrolls"] == figure["reachable"], figure
+            assert figure["scale"] * 10 * POINT >= LEGIBLE, figure
+            assert not figure["scrolls"] or figure["scale"] * 8 * POINT >= LEGIBLE, figure
+            assert width <= 599 or not figure["scrolls"], figure
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_plots_turn_dark_by_night_and_photographs_stay(page, opened):
     open_page, _ = opened

@@ -29,9 +29,18 @@ def test_a_picture_and_its_caption_become_a_figure(page):
     run(JoinFigures, page)
     figure, other, paragraph = page.children
     assert isinstance(figure, nodes.figure) and figure["ids"] == ["figure-4-1"]
-    assert [type(child) for child in figure] == [nodes.image, nodes.caption]
+    frame, words = figure
+    assert frame["classes"] == ["figure-frame"] and frame[0]["uri"] == "a.png"
+    assert isinstance(words, nodes.caption)
     assert figure[1].astext() == "Figure 4.1. It is so."
     assert isinstance(other, nodes.image) and isinstance(paragraph, nodes.paragraph)
+
+
+def test_the_picture_of_any_figure_has_a_frame(page):
+    page += [nodes.figure("", nodes.image(uri="a.png")), nodes.figure("", nodes.paragraph())]
+    run(JoinFigures, page)
+    assert page[0][0]["classes"] == ["figure-frame"]
+    assert isinstance(page[1][0], nodes.paragraph)
 
 
 @pytest.mark.parametrize(

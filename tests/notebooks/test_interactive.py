@@ -83,7 +83,8 @@ def test_the_slider_moves_the_counts_the_rates_and_the_point(show):
     slider.focus()
     tab.keyboard.press("ArrowRight")
     step = assert_shows_what_numpy_counts(tab, CORRECT, WRONG) - 0.4
-    assert step == pytest.approx(threshold_explorer(CORRECT, WRONG).data["step"])
+    (own,) = threshold_explorer(CORRECT, WRONG).data["measures"]
+    assert step == pytest.approx(own["step"])
     for position in ("0", "37", slider.get_attribute("max")):
         slider.fill(position)
         assert_shows_what_numpy_counts(tab, CORRECT, WRONG)
@@ -135,6 +136,42 @@ def test_the_images_nearest_to_the_threshold_are_shown(show, tmp_path):
             assert shown == expected.tolist()
             words = ["cat, taken for dog ✗" if k % 2 else "cat ✓" for k in expected]
             assert items.all_inner_texts() == words
+
+
+OTHER = (CORRECT + 0.2) ** 3, (WRONG + 0.1) ** 3  # another score of the same inputs
+RIVAL = dict(zip(("correct", "wrong"), OTHER, strict=True), name="confidence", unit="softmax")
+
+
+def test_a_click_goes_to_another_score_at_the_same_price(show):
+    tab = show(threshold_explorer(CORRECT, WRONG, start=0.4, rival=RIVAL))
+    assert_shows_what_numpy_counts(tab, CORRECT, WRONG)
+    refused = int(cells(tab, "correct")[0])
+    tab.get_by_role("radio", name="confidence").check()
+    threshold = assert_shows_what_numpy_counts(tab, *OTHER)
+    found = int(cells(tab, "correct")[0])
+    assert abs(found - refused) <= 5 and threshold != pytest.approx(0.4)
+    assert tab.locator(".explore-other").count() == 1, "the ROC curve of density stays, in grey"
+    tab.get_by_role("slider", name="Threshold").press("ArrowRight")
+    assert assert_shows_what_numpy_counts(tab, *OTHER) > threshold
+    tab.get_by_role("radio", name="density").check()
+    assert_shows_what_numpy_counts(tab, CORRECT, WRONG)
+
+
+def test_there_is_no_choice_of_one_score(show):
+    assert show(threshold_explorer(CORRECT, WRONG)).get_by_role("radio").count() == 0
+
+
+def test_the_images_follow_the_chosen_score(show, tmp_path):
+    Image.fromarray(RNG.integers(0, 256, (8, 32, 3), dtype=np.uint8)).save(tmp_path / "row.png")
+    pictures = {"file": tmp_path / "row.png", "score": [0.1, 0.2, 0.8, 0.9]}
+    pictures |= {"label": ["cat"] * 4, "predicted": ["cat"] * 4}
+    rival = RIVAL | {"score": [9.0, 8.0, -1.0, -2.0]}
+    tab = show(threshold_explorer(CORRECT, WRONG, start=0.4, pictures=pictures, rival=rival))
+    flagged = tab.locator(".explore-pictures ul").first.locator("li[data-picture]")
+    numbers = "items => items.map(item => +item.dataset.picture)"
+    assert flagged.evaluate_all(numbers) == [0, 1]
+    tab.get_by_role("radio", name="confidence").check()
+    assert flagged.evaluate_all(numbers) == [3, 2]
 
 
 def test_the_explorer_of_the_chapter_counts_the_published_run(tab, html):
@@ -231,6 +268,30 @@ def test_it_runs_until_scikit_learn_would_stop(show):
     assert_shows(tab, mixture, steps=mixture.n_iter_, converged=True)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_best_so_far_stays_where_a_bad_start_ends_on_another_hill(show):
+    tab = show(explorer())
+    tab.get_by_role("button", name="Run EM").click()
+    best = f"best so far {reference(START[:3], steps=None).score(POINTS):.4f}".replace("-", "−")
+    assert tab.locator(".explore-note").text_content() == best
+    tab.get_by_role("button", name="Bad start").click()
+    means = np.array([[number(text) for text in cells(tab, k)[1:3]] for k in range(3)])
+    scale = POINTS.std(axis=0)
+    far = POINTS[np.argmax((((POINTS - POINTS.mean(axis=0)) / scale) ** 2).sum(axis=1))]
+    nearest = POINTS[np.argsort((((POINTS - far) / scale) ** 2).sum(axis=1))[:3]]
+    np.testing.assert_allclose(means, nearest, atol=0.51e-3)
+    assert tab.locator(".explore-note").text_content() == best
+    tab.get_by_role("button", name="Run EM").click()
+    found = reference(nearest, steps=None)
+    assert_shows(tab, found, steps=found.n_iter_, converged=True)
+    highest = max(found.score(POINTS), reference(START[:3], steps=None).score(POINTS))
+    shown = number(tab.locator(".explore-note").text_content().removeprefix("best so far "))
+    assert shown == pytest.approx(highest, abs=0.51e-4)
+    tab.get_by_role("slider", name="Gaussians").fill("2")
+    two = f"best so far {reference(START[:2], steps=0).score(POINTS):.4f}".replace("-", "−")
+    assert tab.locator(".explore-note").text_content() == two, "of as many Gaussians only"
+
+
 def test_steps_are_animated_where_motion_is_welcome(tab, show):
     tab.clock.install(time=datetime(2026, 1, 1))
     show(explorer())
@@ -289,7 +350,23 @@ def test_the_number_of_components_is_chosen(show):
 
 # --- for everybody -------------------------------------------------------------------------------
 
-FIGURES = {"threshold": lambda: threshold_explorer(CORRECT, WRONG), "mixture": explorer}
+FIGURES = {
+    "threshold": lambda: threshold_explorer(CORRECT, WRONG),
+    "rivals": lambda: threshold_explorer(CORRECT, WRONG, rival=RIVAL),
+    "mixture": explorer,
+}
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_what_moves_it_stays_in_sight_on_a_telephone(kind, show):
+    tab = show(FIGURES[kind]())
+    tab.set_viewport_size({"width": 390, "height": 700})
+    tab.locator(".explore table").last.scroll_into_view_if_needed()
+    box = tab.get_by_role("slider", name="Threshold" if kind != "mixture" else "Gaussians")
+    place = box.bounding_box()
+    assert 0 <= place["y"] < 200
+    bar = tab.locator(".explore-bar").bounding_box()
+    assert bar["height"] < 250, "most of the screen is left to the figure"
 
 
 @pytest.mark.parametrize("kind", FIGURES)

@@ -4,7 +4,9 @@ function explore(figure, data) {
   const overall = [0, 1].map((axis) => variance(points.map((point) => point[axis])));
   let fit; // the mixture, each point's responsibilities, and the log-likelihood after each step
   let timer = null;
+  const best = {}; // number of Gaussians → the highest log-likelihood so far
 
+  const bar = element(figure, "div", { class: "explore-bar" });
   const plots = element(figure, "div", { class: "explore-plots" });
   const [xs, ys] = [0, 1].map((axis) => range(points.map((point) => point[axis])));
   const plane = plot(plots, {
@@ -22,14 +24,13 @@ function explore(figure, data) {
   const outlines = element(plane.svg, "g", { "clip-path": plane.inside });
   const shapes = element(plane.svg, "g");
 
-  const side = element(plots, "div");
-  const status = element(side, "output", { class: "explore-status" });
-  const control = element(side, "label", { class: "explore-slider" });
+  const status = element(bar, "output", { class: "explore-status" });
+  const control = element(bar, "label", { class: "explore-slider" });
   element(control, "span", {}, "Gaussians");
   const size = element(control, "input", { type: "range", min: 1, max: data.means.length, step: 1 });
   size.value = data.count;
   const sizeText = element(control, "output");
-  const buttons = element(side, "div", { class: "explore-buttons" });
+  const buttons = element(bar, "div", { class: "explore-buttons" });
   const button = (text, action) => {
     const node = element(buttons, "button", { type: "button" }, text);
     node.addEventListener("click", action);
@@ -37,8 +38,9 @@ function explore(figure, data) {
   };
   button("One EM step", () => { pause(); step(); draw(); });
   const runner = button("Run EM", () => (timer ? pause() : run()));
-  button("Start again", startAgain);
-  const climb = element(side, "div");
+  button("Start again", () => startFrom(data.means));
+  button("Bad start", () => startFrom(corner()));
+  const climb = element(plots, "div");
   const list = element(figure, "div");
 
   // --- the mixture ------------------------------------------------------------------------------
@@ -66,6 +68,8 @@ function explore(figure, data) {
       return joint.map((value) => Math.exp(value - sum));
     });
     fit.climbed.push(total / points.length);
+    const k = fit.means.length;
+    best[k] = Math.max(best[k] ?? -Infinity, fit.climbed.at(-1));
   }
 
   function step() {
@@ -111,12 +115,24 @@ function explore(figure, data) {
     runner.textContent = "Run EM";
   }
 
-  function startAgain() {
+  function startFrom(means) {
     pause();
-    start(data.means.slice(0, Number(size.value)));
+    start(means.slice(0, Number(size.value)));
     rebuild();
   }
-  size.addEventListener("input", startAgain);
+  size.addEventListener("input", () => startFrom(data.means));
+
+  // The points nearest to the one that is farthest out: centres that all begin in one corner.
+  function corner() {
+    const middle = [0, 1].map((axis) => (
+      points.reduce((sum, point) => sum + point[axis], 0) / points.length
+    ));
+    const apart = (a, b) => [0, 1].reduce((sum, axis) => (
+      sum + (a[axis] - b[axis]) ** 2 / overall[axis]
+    ), 0);
+    const [far] = [...points].sort((a, b) => apart(b, middle) - apart(a, middle));
+    return [...points].sort((a, b) => apart(a, far) - apart(b, far));
+  }
 
   // A centre is put somewhere: EM starts from there.
   function put(k, [a, b]) {
@@ -142,7 +158,7 @@ function explore(figure, data) {
     handles = fit.means.map((_, k) => handle(k));
     list.replaceChildren();
     const rows = Object.fromEntries(fit.means.map((_, k) => [k, `${k + 1}`]));
-    const caption = "Weight π, centre μ and standard deviation σ of each component";
+    const caption = "Weight π, centre μ and standard deviation σ of each component; rings at 2 σ";
     cells = table(list, caption, ["π", "μ₁", "μ₂", "σ₁", "σ₂"], rows);
     draw();
   }
@@ -207,15 +223,21 @@ function explore(figure, data) {
 
   function drawClimb() {
     climb.replaceChildren();
+    const highest = best[fit.means.length];
     const own = plot(climb, {
-      label: "Mean log-likelihood after each EM step",
+      label: "Mean log-likelihood after each EM step, and the best so far",
       role: "img",
       xs: [0, Math.max(10, taken())],
-      ys: range(fit.climbed, 0.1),
+      ys: range([...fit.climbed, highest], 0.1),
       xLabel: "EM steps",
       yLabel: "nats per point",
-      height: 220,
+      height: 330,
     });
+    const level = own.y(highest);
+    const [left, right] = [own.x(0), own.x(Math.max(10, taken()))];
+    element(own.svg, "path", { class: "explore-best", d: `M${left} ${level}H${right}` });
+    const above = { x: right, y: level - 5, "text-anchor": "end", class: "explore-note" };
+    element(own.svg, "text", above, `best so far ${signed(highest, 4)}`);
     const path = fit.climbed.map((value, i) => [own.x(i), own.y(value)]);
     element(own.svg, "path", { class: "explore-curve", d: line(path) });
     for (const [cx, cy] of path) element(own.svg, "circle", { class: "explore-dot", cx, cy, r: 3 });

@@ -1,89 +1,80 @@
 // The threshold explorer: a slider, and two pictures of the same thresholds to drag through.
 function explore(figure, data) {
-  const { first, step, decimals, perBin, correct, wrong, unit, pictures } = data;
-  const last = correct.flagged.length - 1;
-  const threshold = (i) => (first + i) * step;
-  let chosen = data.start;
+  const { perBin, measures, pictures } = data;
+  let own = measures[0]; // the score that is looked at, with its thresholds
+  let chosen = own.start;
+
+  const bar = element(figure, "div", { class: "explore-bar" });
+  if (measures.length > 1) choice(bar);
+  const control = element(bar, "label", { class: "explore-slider" });
+  element(control, "span", {}, "Threshold");
+  const slider = element(control, "input", { type: "range", min: 0, step: 1 });
+  const value = element(control, "output");
+  const told = element(bar, "p", { class: "explore-told" });
 
   const plots = element(figure, "div", { class: "explore-plots" });
-
-  // Both groups' histograms: counts between every few thresholds.
-  const bins = ({ flagged, count }) => Array.from(
-    { length: last / perBin },
-    (_, b) => (flagged[(b + 1) * perBin] - flagged[b * perBin]) / (count * step * perBin),
-  );
-  const densities = { correct: bins(correct), wrong: bins(wrong) };
-  const histogram = plot(plots, {
-    label: "Histograms of the scores of correct and wrong predictions, with the threshold",
-    role: "img",
-    xs: [threshold(0), threshold(last)],
-    ys: [0, 1.08 * Math.max(...densities.correct, ...densities.wrong)],
-    xLabel: unit,
-    yLabel: "density",
-  });
-  const shade = element(histogram.svg, "rect", { class: "explore-shade" });
-  for (const [name, density] of Object.entries(densities)) {
-    const outline = density.flatMap((value, b) => [b, b + 1].map(
-      (edge) => [histogram.x(threshold(edge * perBin)), histogram.y(value)],
-    ));
-    const [left, right] = [histogram.x(threshold(0)), histogram.x(threshold(last))];
-    const closed = [[left, histogram.y(0)], ...outline, [right, histogram.y(0)]];
-    element(histogram.svg, "path", { class: `explore-area explore-${name}`, d: line(closed) });
-  }
-  const cut = element(histogram.svg, "path", { class: "explore-cut" });
-
-  // The ROC curve through all thresholds.
-  const rates = (i) => [correct.flagged[i] / correct.count, wrong.flagged[i] / wrong.count];
-  const roc = plot(plots, {
-    label: "ROC curve, with the point of the threshold",
-    role: "img",
-    xs: [0, 1],
-    ys: [0, 1],
-    xLabel: "false positive rate",
-    yLabel: "true positive rate",
-  });
-  const places = correct.flagged.map((_, i) => rates(i));
-  const onPlot = ([fpr, tpr]) => [roc.x(fpr), roc.y(tpr)];
-  element(roc.svg, "path", { class: "explore-chance", d: line([[0, 0], [1, 1]].map(onPlot)) });
-  element(roc.svg, "path", { class: "explore-curve", d: line([[0, 0], ...places, [1, 1]].map(onPlot)) });
-  const point = element(roc.svg, "circle", { class: "explore-point", r: 7 });
-
+  const [left, right] = [element(plots, "div"), element(plots, "div")];
   const key = element(figure, "p", { class: "explore-key" });
   element(key, "span", { class: "explore-correct" }, "correct predictions");
-  element(key, "span", { class: "explore-wrong" }, "wrong predictions");
-
-  const control = element(figure, "label", { class: "explore-slider" });
-  element(control, "span", {}, "Threshold");
-  const slider = element(control, "input", { type: "range", min: 0, max: last, step: 1 });
-  const value = element(control, "output");
+  element(key, "span", { class: "explore-wrong" }, "mistakes");
+  let [histogram, roc] = [null, null];
 
   const scroll = element(figure, "div", { class: "explore-tables" });
-  const groups = { correct: "correct", wrong: "wrong" };
+  const groups = { correct: "correct", wrong: "mistakes" };
   const counts = table(scroll, "Predictions", ["flagged", "kept"], groups);
-  const names = { tpr: "true positive rate", fpr: "false positive rate", precision: "precision" };
-  const shares = table(scroll, "Rates", ["value"], names);
+  const names = {
+    tpr: "mistakes caught", fpr: "correct predictions refused", precision: "flagged rightly",
+  };
+  const shares = table(scroll, "Shares", ["value"], names);
   const gallery = pictures && strip(figure, pictures);
 
+  // Which score to look at. The threshold moves to where as many correct predictions are refused.
+  function choice(parent) {
+    const box = element(parent, "fieldset", { class: "explore-choice" });
+    element(box, "legend", {}, "Trust by");
+    const group = `explore-choice-${document.querySelectorAll(".explore-choice").length}`;
+    measures.forEach((measure, k) => {
+      const label = element(box, "label");
+      const radio = element(label, "input", { type: "radio", name: group, value: k });
+      radio.checked = k === 0;
+      label.append(measure.name);
+      radio.addEventListener("change", () => {
+        const refused = own.correct.flagged[chosen];
+        own = measure;
+        const gaps = own.correct.flagged.map((count) => Math.abs(count - refused));
+        redraw(gaps.indexOf(Math.min(...gaps)));
+      });
+    });
+  }
+
+  function redraw(i) {
+    slider.max = own.correct.flagged.length - 1;
+    histogram = drawHistogram(left, own, perBin);
+    roc = drawRoc(right, own, measures);
+    follow(histogram.svg, (event) => histogram.index(event));
+    follow(roc.svg, (event) => roc.index(event));
+    choose(i);
+  }
+
   function show(i) {
-    const at = threshold(i);
-    const text = signed(at, decimals);
+    const { correct, wrong } = own;
+    const at = (own.first + i) * own.step;
+    const text = signed(at, own.decimals);
     value.textContent = text;
-    slider.setAttribute("aria-valuetext", `${text} ${unit}`);
+    slider.setAttribute("aria-valuetext", `${text} ${own.unit}`);
     for (const [name, { flagged, count }] of Object.entries({ correct, wrong })) {
       counts[name][0].textContent = flagged[i];
       counts[name][1].textContent = count - flagged[i];
     }
-    shares.tpr[0].textContent = percent(wrong.flagged[i], wrong.count);
-    shares.fpr[0].textContent = percent(correct.flagged[i], correct.count);
-    const all = wrong.flagged[i] + correct.flagged[i];
-    shares.precision[0].textContent = percent(wrong.flagged[i], all);
-    const [left, x] = [histogram.x(threshold(0)), histogram.x(at)];
-    const { top, floor } = histogram;
-    change(cut, { d: `M${x} ${top}V${floor}` });
-    change(shade, { x: left, y: top, width: x - left, height: floor - top });
-    const [cx, cy] = onPlot(rates(i));
-    change(point, { cx, cy });
-    gallery?.(at);
+    const [caught, refused] = [wrong.flagged[i], correct.flagged[i]];
+    shares.tpr[0].textContent = percent(caught, wrong.count);
+    shares.fpr[0].textContent = percent(refused, correct.count);
+    shares.precision[0].textContent = percent(caught, caught + refused);
+    told.textContent = `${percent(caught, wrong.count)} of the mistakes caught, `
+      + `${percent(refused, correct.count)} of the correct predictions refused`;
+    histogram.mark(at);
+    roc.mark(i);
+    gallery?.(at, measures.indexOf(own));
   }
 
   function choose(i) {
@@ -91,16 +82,7 @@ function explore(figure, data) {
     slider.value = i;
     show(i);
   }
-
   slider.addEventListener("input", () => choose(Number(slider.value)));
-  const fromHistogram = (event) => clamp(Math.round(histogram.at(event)[0] / step - first), 0, last);
-  const fromRoc = (event) => {
-    const [fpr, tpr] = roc.at(event);
-    const distances = places.map(([x, y]) => (x - fpr) ** 2 + (y - tpr) ** 2);
-    return distances.indexOf(Math.min(...distances));
-  };
-  follow(histogram.svg, fromHistogram);
-  follow(roc.svg, fromRoc);
 
   // A mouse that passes shows its threshold for the while; a press, or a finger, moves there.
   function follow(svg, index) {
@@ -120,12 +102,85 @@ function explore(figure, data) {
     svg.addEventListener("pointerleave", () => show(chosen));
   }
 
-  choose(chosen);
+  redraw(chosen);
 }
 
-// The images nearest to a threshold, on both sides of it.
-function strip(figure, { source, score, label, predicted }, shown = 4) {
-  const order = score.map((_, k) => k).sort((a, b) => score[a] - score[b]);
+// Both groups' histograms: counts between every few thresholds.
+function drawHistogram(parent, { first, step, unit, correct, wrong }, perBin) {
+  const last = correct.flagged.length - 1;
+  const threshold = (i) => (first + i) * step;
+  const bins = ({ flagged, count }) => Array.from(
+    { length: last / perBin },
+    (_, b) => (flagged[(b + 1) * perBin] - flagged[b * perBin]) / (count * step * perBin),
+  );
+  const densities = { correct: bins(correct), wrong: bins(wrong) };
+  parent.replaceChildren();
+  const own = plot(parent, {
+    label: "Histograms of the scores of correct predictions and of mistakes, with the threshold",
+    role: "img",
+    xs: [threshold(0), threshold(last)],
+    ys: [0, 1.08 * Math.max(...densities.correct, ...densities.wrong)],
+    xLabel: unit,
+    yLabel: "relative frequency",
+  });
+  const { svg, x, y, top, floor } = own;
+  const [left, right] = [x(threshold(0)), x(threshold(last))];
+  const shade = element(svg, "rect", { class: "explore-shade" });
+  for (const [name, density] of Object.entries(densities)) {
+    const outline = density.flatMap((value, b) => [b, b + 1].map(
+      (edge) => [x(threshold(edge * perBin)), y(value)],
+    ));
+    const closed = [[left, y(0)], ...outline, [right, y(0)]];
+    element(svg, "path", { class: `explore-area explore-${name}`, d: line(closed) });
+  }
+  const cut = element(svg, "path", { class: "explore-cut" });
+  return {
+    svg,
+    index: (event) => clamp(Math.round(own.at(event)[0] / step - first), 0, last),
+    mark: (at) => {
+      change(cut, { d: `M${x(at)} ${top}V${floor}` });
+      change(shade, { x: left, y: top, width: x(at) - left, height: floor - top });
+    },
+  };
+}
+
+// The ROC curve through all thresholds, and in grey those of the other scores.
+function drawRoc(parent, chosen, measures) {
+  parent.replaceChildren();
+  const own = plot(parent, {
+    label: "ROC curve, with the point of the threshold",
+    role: "img",
+    xs: [0, 1],
+    ys: [0, 1],
+    xLabel: "share of correct predictions refused",
+    yLabel: "share of mistakes caught",
+  });
+  const through = ({ correct, wrong }) => correct.flagged.map(
+    (count, i) => [count / correct.count, wrong.flagged[i] / wrong.count],
+  );
+  const path = (places) => line(places.map(([a, b]) => [own.x(a), own.y(b)]));
+  const curve = (places) => path([[0, 0], ...places, [1, 1]]);
+  element(own.svg, "path", { class: "explore-chance", d: path([[0, 0], [1, 1]]) });
+  for (const other of measures.filter((measure) => measure !== chosen)) {
+    element(own.svg, "path", { class: "explore-other", d: curve(through(other)) });
+  }
+  const places = through(chosen);
+  element(own.svg, "path", { class: "explore-curve", d: curve(places) });
+  const point = element(own.svg, "circle", { class: "explore-point", r: 7 });
+  return {
+    svg: own.svg,
+    index: (event) => {
+      const [a, b] = own.at(event);
+      const distances = places.map(([x, y]) => (x - a) ** 2 + (y - b) ** 2);
+      return distances.indexOf(Math.min(...distances));
+    },
+    mark: (i) => change(point, { cx: own.x(places[i][0]), cy: own.y(places[i][1]) }),
+  };
+}
+
+// The images nearest to a threshold, on both sides of it; `scores` has a list for each measure.
+function strip(figure, { source, scores, label, predicted }, shown = 4) {
+  const orders = scores.map((own) => own.map((_, k) => k).sort((a, b) => own[a] - own[b]));
   const box = element(figure, "div", { class: "explore-pictures" });
   const sides = {};
   for (const [side, name] of [["below", "flagged, just below"], ["above", "kept, just above"]]) {
@@ -133,8 +188,9 @@ function strip(figure, { source, score, label, predicted }, shown = 4) {
     element(group, "p", {}, `${name[0].toUpperCase()}${name.slice(1)} the threshold`);
     sides[side] = element(group, "ul");
   }
-  return (threshold) => {
-    const split = order.filter((k) => score[k] < threshold).length;
+  return (threshold, m) => {
+    const order = orders[m];
+    const split = order.filter((k) => scores[m][k] < threshold).length;
     const nearest = {
       below: order.slice(Math.max(0, split - shown), split),
       above: order.slice(split, split + shown),
@@ -146,8 +202,8 @@ function strip(figure, { source, score, label, predicted }, shown = 4) {
         const item = element(list, "li", { "data-picture": k, class: right ? "explore-correct" : "explore-wrong" });
         const image = element(item, "div", { class: "explore-picture", "aria-hidden": "true" });
         image.style.backgroundImage = `url(${source})`;
-        image.style.backgroundSize = `${100 * score.length}% 100%`;
-        image.style.backgroundPosition = `${(100 * k) / Math.max(1, score.length - 1)}% 0`;
+        image.style.backgroundSize = `${100 * label.length}% 100%`;
+        image.style.backgroundPosition = `${(100 * k) / Math.max(1, label.length - 1)}% 0`;
         element(item, "span", {}, right ? `${label[k]} ✓` : `${label[k]}, taken for ${predicted[k]} ✗`);
       }
       if (!nearest[side].length) element(list, "li", {}, "none of the example images");

@@ -4,12 +4,17 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.transforms import blended_transform_factory
 
 from mistakes_lib.book.plotting.style import CONFIDENCE, DENSITY
 
 __all__ = ["rivals"]
 
-WIDTH, LINE, HEAD, THUMB = 7.2, 0.3, 1.15, 0.62  # inches: figure, a test, a panel's head, an image
+# In inches. So narrow a figure needs no scrolling on a telephone, and its text is legible there.
+WIDTH, LINE = 5.1, 0.3  # the figure, a line for a test
+HEAD, THUMB, PITCH = 1.35, 0.62, 1.22  # a panel's head, an image, from an image to the next
+FONT = 10  # of all text but the panels' titles
+LETTERS = 17  # a line above an image
 
 
 def rivals(results, *, sentences=None, pictures=None):
@@ -52,7 +57,7 @@ def rivals(results, *, sentences=None, pictures=None):
         _panel(ax, part)
         ax.sharex(axes[1])
         ax.tick_params(labelbottom=ax is axes[-1])
-    axes[1].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    axes[1].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), fontsize=FONT)
     axes[-1].set(xlabel="AUROC (dashed: coin toss)", xlim=(0, 1.02))
     return figure
 
@@ -70,16 +75,18 @@ def _panel(ax, part):
 
 
 def _head(ax, kind, sentence, pictures, tall):
-    """A panel's title and sentence at the left, its pictures at the right."""
+    """A panel's title and sentence at the figure's left edge, its pictures at the right."""
     ax.set_axis_off()
-    ax.text(0, 0.97, kind, fontsize=11, fontweight="bold", va="top", transform=ax.transAxes)
-    width = 44 if pictures else 80  # letters a line
-    told = textwrap.fill(sentence, width)
+    place = blended_transform_factory(ax.figure.transFigure, ax.transAxes)
+    ax.text(0.01, 0.97, kind, fontsize=11, fontweight="bold", va="top", transform=place)
+    told = textwrap.fill(sentence, 20 if pictures else 68)  # letters a line
     below = 0.97 - 0.24 / tall
-    ax.text(0, below, told, fontsize=9, va="top", transform=ax.transAxes)
-    for place, (image, text) in enumerate(pictures):
-        left = 0.55 + 0.155 * place  # of the axes' width
-        inset = ax.inset_axes((left, 0.02, 0.14, THUMB / tall))
+    ax.text(0.01, below, told, fontsize=FONT, va="top", transform=place)
+    for column, (image, text) in enumerate(pictures, start=-len(pictures)):
+        left = (WIDTH + PITCH * column + (PITCH - THUMB) / 2) / WIDTH
+        bounds = (left, 0.02, THUMB / WIDTH, THUMB / tall)
+        inset = ax.inset_axes(bounds, transform=place)
         inset.imshow(np.transpose(image, (1, 2, 0)), interpolation="nearest")
         inset.set_axis_off()
-        inset.set_title(text, fontsize=6.5, pad=2, linespacing=1.05)
+        lines = [textwrap.fill(line, LETTERS) for line in text.split("\n")]
+        inset.set_title("\n".join(lines), fontsize=FONT, pad=2, linespacing=1.0)
