@@ -170,6 +170,19 @@ def damages(whole):
     )
 
 
+@pytest.mark.parametrize("load", [load_features, read_weights])
+def test_a_damaged_directory_hides_no_array(tmp_path, load):
+    """The logits' entry gets a comment of 256 bytes, which swallows that of the labels."""
+    np.savez(tmp_path / "file.npz", **ARRAYS)
+    contents = bytearray((tmp_path / "file.npz").read_bytes())
+    name = contents.rindex(b"logits.npy")
+    contents[name - 14 : name - 12] = (256).to_bytes(2, "little")  # the comment's length
+    (tmp_path / "file.npz").write_bytes(contents)
+    assert len(zipfile.ZipFile(tmp_path / "file.npz").namelist()) == 2
+    with pytest.raises(ValueError, match=r"damaged.*2 entries instead of 3"):
+        load(tmp_path / "file.npz")
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_what_is_whole_is_read(tmp_path, name):
     write, read, holds = KINDS[name]

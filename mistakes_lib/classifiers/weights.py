@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mistakes_lib.support.storage import read_safetensors
+from mistakes_lib.support.storage import open_npz, read_safetensors
 
 __all__ = ["load_weights", "unwrap"]
 
@@ -146,7 +146,7 @@ def _read(path):
         return read_safetensors(path, framework="pt")[0]
     if _is_npz(path):
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open_npz(path) as arrays:
                 return dict(arrays)
         except Exception as error:  # zip, zlib and NumPy have kinds of their own
             raise ValueError(f"{path} is damaged or holds more than arrays: {error}") from None

@@ -12,6 +12,7 @@ from mistakes_lib.data.reading import is_hidden
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.features.streams import PARTS, read_stream
 from mistakes_lib.features.tables import arrays_of_table, own_names, without_missing
+from mistakes_lib.support.storage import open_npz
 
 __all__ = ["load_features", "read_stream"]
 
@@ -65,9 +66,7 @@ def load_features(path):
 
 def _read_npz(path):
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            for member in archive.zip.infolist():  # a damaged name is not to hide the labels
-                archive.zip.open(member).close()  # refuses a name that the directory has otherwise
+        with open_npz(path) as archive:
             if any(PurePosixPath(name).is_absolute() or ".." in name for name in archive.files):
                 raise ValueError("it names files outside its own folder")
             own = own_names(archive.files)

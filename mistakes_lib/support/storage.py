@@ -17,6 +17,7 @@ __all__ = [
     "join_arrays",
     "load_arrays",
     "narrow",
+    "open_npz",
     "read_safetensors",
     "read_yaml",
     "save_arrays",
@@ -29,6 +30,8 @@ DTYPES = {
     "F16": np.float16,
     "I64": np.int64,
 }  # of mapped ones
+END_OF_ZIP = 22 + 65535  # bytes of a zip archive's last record at most, with a comment
+ZIP64 = 0xFFFF  # that record says so where it is too small for the number of entries
 NARROWED = "narrowed"  # in the metadata: names of the arrays that `narrow` wrote as float32
 
 
@@ -212,6 +215,40 @@ def narrow(source, target):
     wide = [name for name, array in arrays.items() if array.dtype == np.float64 and array.ndim > 1]
     arrays |= {name: arrays[name].astype(np.float32) for name in wide}
     save_arrays(target, arrays, {**metadata, NARROWED: wide})
+
+
+@contextmanager
+def open_npz(path):
+    """Open an npz file whose directory is whole: a damaged one may hide an array, such as labels.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A context manager that gives ``np.load(path)``, which reads an array when it is asked for.
+
+    Raises:
+        ValueError: the directory lacks an entry, or names one otherwise than the file does.
+        OSError, zipfile.BadZipFile: it is no archive.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/a.npz", x=np.ones(2))
+        ...     with open_npz(f"{folder}/a.npz") as arrays:
+        ...         arrays["x"].tolist()
+        [1.0, 1.0]
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        members = archive.zip.infolist()
+        with Path(path).open("rb") as file:
+            file.seek(max(0, Path(path).stat().st_size - END_OF_ZIP))
+            _, _, end = file.read().rpartition(b"PK\x05\x06")
+        promised = int.from_bytes(end[6:8], "little")
+        if promised not in (len(members), ZIP64):
+            raise ValueError(f"its directory has {len(members)} entries instead of {promised}")
+        for member in members:
+            archive.zip.open(member).close()  # refuses a name that the file has otherwise
+        yield archive
 
 
 def read_safetensors(path, framework="numpy", *, only_header=False):

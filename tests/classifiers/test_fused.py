@@ -11,7 +11,7 @@ from torch import nn
 
 from mistakes_lib import densenet_bc
 from mistakes_lib.classifiers import fused
-from mistakes_lib.classifiers.fused import loader
+from mistakes_lib.classifiers.fused import block, loader
 
 needs_kernels = pytest.mark.skipif(
     fused.kernels() is None, reason="no compiler, or a processor without bfloat16"
@@ -191,7 +191,7 @@ def test_eval_mode_is_torch_to_the_bit(monkeypatch):
 def test_what_is_not_as_built_runs_on_torch(change):
     layer = bottlenecks(6, 2, 1)[0].layers
     x = torch.zeros(2, 6, 4, 4)
-    with torch.autocast("cpu", torch.bfloat16), mock.patch.object(fused.block, "kernels", object):
+    with torch.autocast("cpu", torch.bfloat16), mock.patch.object(block, "kernels", object):
         assert fused.is_fusible([layer], x)
         change(layer)
         assert not fused.is_fusible([layer], x)
