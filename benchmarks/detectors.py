@@ -1,28 +1,101 @@
-"""Mahalanobis scores: ours against pytorch-ood's, in one run, with the memory that they take.
+"""Detectors: ours against pytorch-ood's, in one run, with the memory that they take.
 
-    python -m benchmarks.mahalanobis [--rows 20000] [--dimensions 342] [--classes 10 100]
+    python -m benchmarks.detectors [--rows 50000] [--known 10000] [--classes 100 1000]
 
-Both are fitted on the same training features, and score them. Ours computes in float64, the peer in
-its float32; that they agree is checked against the peer in float64. Memory is the growth of a fresh
-process's peak while it scores.
+Both are fitted on the same training features, and score the same rows. Ours computes in float64,
+the peer in its float32. Memory is the growth of a fresh process's peak while it scores.
 """
 
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch_ood.detector import Mahalanobis as Peer
+from pytorch_ood.detector import KNN, EnergyBased
+from pytorch_ood.detector import Mahalanobis as PeerMahalanobis
+from pytorch_ood.detector import ViM as PeerViM
 
 from benchmarks.kinds import widened
-from benchmarks.measuring import RUN, as_table, in_turns, machine, new_parser, ratio, spread, start
-from benchmarks.results import write_section
-from mistakes_lib import FeatureSet, Mahalanobis, load_run
+from benchmarks.measuring import (
+    RUN,
+    as_table,
+    in_turns,
+    machine,
+    new_parser,
+    peak_memory,
+    ratio,
+    spread,
+    start,
+)
+from benchmarks.results import headline, named, write_section
+from mistakes_lib import Energy, FeatureSet, Mahalanobis, NearestNeighbors, ViM, load_run
 
 RIDGE = 1e-6  # that pytorch-ood adds to the covariance's diagonal
 SOME = 2000  # rows on which the two are compared, and on which memory's detectors are fitted
+AGREE = 0.01  # standard deviations of the scores by which the two may differ
+ONCE = {"nearest neighbors"}  # which know no classes: their number changes nothing
+NOTES = {
+    "Mahalanobis": "",
+    "ViM": "each makes the logits of the features first",
+    "nearest neighbors": "scikit-learn's exact search in both",
+    "energy": "one pass over the logits in both",
+}
+
+
+def head(n_classes, d):
+    """Weights (c, d) and bias (c,) of a network's last layer, float32."""
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(n_classes, d)) / np.sqrt(d)
+    return weight.astype(np.float32), rng.normal(size=n_classes).astype(np.float32)
+
+
+def with_logits(features, n_classes, labels=None):
+    """A FeatureSet whose logits are those of :func:`head`."""
+    weight, bias = head(n_classes, features.shape[1])
+    return FeatureSet(features, features @ weight.T + bias, labels)
+
+
+def mahalanobis(train, library):
+    if library == "ours":
+        return Mahalanobis().fit(train).score_samples
+    peer = peer_fitted_on(train, torch.float32)
+    return lambda batch: -peer.predict_features(torch.from_numpy(batch.features)).numpy()
+
+
+def vim(train, library):
+    n_classes, d = train.logits.shape[1], train.features.shape[1]
+    if library == "ours":
+        scorer = ViM(d // 2).fit(train)
+        return lambda batch: scorer.score_samples(with_logits(batch.features, n_classes))
+    weight, bias = (torch.from_numpy(part) for part in head(n_classes, d))
+    peer = PeerViM(None, d // 2, weight, bias)
+    peer.fit_features(torch.from_numpy(train.features), torch.from_numpy(train.labels))
+    return lambda batch: -peer.predict_features(torch.from_numpy(batch.features)).numpy()
+
+
+def nearest(train, library):
+    if library == "ours":
+        return NearestNeighbors().fit(train).score_samples
+    peer = KNN(None)
+    peer.fit_features(torch.from_numpy(train.features), torch.from_numpy(train.labels))
+    return lambda batch: -peer.predict_features(torch.from_numpy(batch.features)).numpy()
+
+
+def energy(train, library):
+    if library == "ours":
+        return Energy().fit(train).score_samples
+    peer = EnergyBased(None)
+    return lambda batch: -peer.predict_logits(torch.from_numpy(batch.logits)).numpy()
+
+
+# Name → (FeatureSet to fit on, "ours" or "peer") → function of a FeatureSet that scores its rows.
+DETECTORS = {
+    "Mahalanobis": mahalanobis,
+    "ViM": vim,
+    "nearest neighbors": nearest,
+    "energy": energy,
+}
 
 
 @contextmanager
@@ -39,114 +112,132 @@ def default_dtype(dtype):
 def peer_fitted_on(train, dtype):
     with default_dtype(dtype):
         features = torch.tensor(train.features, dtype=dtype)
-        return Peer(None).fit_features(features, torch.tensor(train.labels))
+        return PeerMahalanobis(None).fit_features(features, torch.tensor(train.labels))
 
 
-def difference(train, ours):
-    """Largest relative difference of the two scores in float64, once they are on one scale."""
-    some = train.features[:SOME]
+def mahalanobis_difference(train, some, scores):
+    """Largest difference of ours and the peer's in float64, once they are on one scale."""
     peer = peer_fitted_on(train, torch.float64)
     # Without the ridge, which counts where a feature hardly varies and rows are few.
     peer.precision = torch.linalg.inv(peer.cov - RIDGE * torch.eye(len(peer.cov)).double())
     # Half the squared distance, with a covariance that is not divided by n, and no minus sign.
-    theirs = -2 * len(train) * peer.predict_features(torch.tensor(some).double()).numpy()
-    scores = ours.score_samples(FeatureSet(some, train.logits[:SOME]))
-    np.testing.assert_allclose(scores, theirs, rtol=1e-3)
-    return float(np.abs(scores / theirs - 1).max())
+    theirs = -2 * len(train) * peer.predict_features(torch.tensor(some.features).double()).numpy()
+    return difference(scores, theirs)
 
 
-def labelled_by(n_classes, train, d):
-    """The training features in d dimensions; each class in parts, or some joined, as need be."""
+def difference(scores, theirs):
+    """The largest, in standard deviations of the scores; raises where the two disagree."""
+    found = float(np.abs(scores - theirs).max() / scores.std())
+    if found > AGREE:
+        raise AssertionError(f"the scores differ by {found:.2g} standard deviations")
+    return found
+
+
+def labelled_by(n_classes, batch, d):
+    """The features in d dimensions; each class in parts, or some joined, as need be."""
     rng = np.random.default_rng(0)
-    features = widened(train.features.astype(np.float64), d, rng)
-    parts = -(-n_classes // train.logits.shape[1])
-    labels = (train.labels * parts + rng.integers(parts, size=len(train))) % n_classes
-    return FeatureSet(features, np.zeros((len(train), n_classes)), labels)
+    features = widened(batch.features.astype(np.float64), d, rng).astype(np.float32)
+    parts = -(-n_classes // batch.logits.shape[1])
+    labels = (batch.labels * parts + rng.integers(parts, size=len(batch))) % n_classes
+    return with_logits(features, n_classes, labels)
 
 
-def compare(train, repeats):
-    """A row of the table."""
-    ours, peer = Mahalanobis().fit(train), peer_fitted_on(train, torch.float32)
-    unequal, rows = difference(train, ours), torch.tensor(train.features)
-    actions = {
-        "ours": lambda: ours.score_samples(train),
-        "peer": lambda: peer.predict_features(rows),
-    }
-    seconds, _ = in_turns(actions, repeats)
+def compare(name, train, batch, repeats):
+    """A row of the table, and the seconds of both."""
+    fitted = {library: DETECTORS[name](train, library) for library in ("ours", "peer")}
+    actions = {library: (lambda s=score: s(batch)) for library, score in fitted.items()}
+    seconds, scores = in_turns(actions, repeats)
+    few, some = {key: value[:SOME] for key, value in scores.items()}, batch[:SOME]
+    if name == "Mahalanobis":
+        unequal = mahalanobis_difference(train, some, few["ours"])
+    else:
+        unequal = difference(few["ours"], few["peer"])
     both = seconds["peer"], seconds["ours"]
-    d, classes = train.features.shape[1], train.logits.shape[1]
-    return [len(train), d, classes, *(spread(times) for times in both), ratio(*both), unequal]
+    row = [name, train.logits.shape[1], *(spread(times) for times in both), ratio(*both), unequal]
+    return row, both
 
 
-def peak_growth(library, n, d, n_classes):
+def peak_growth(name, library, n, d, n_classes):
     """MB by which scoring n rows raises this process's peak; None where the system tells no peak.
 
     To be called in a fresh process.
     """
     rng = np.random.default_rng(0)
     features = rng.standard_normal((n, d), dtype=np.float32)
-    labels = np.arange(n) % n_classes
-    batch = FeatureSet(features, np.zeros((n, n_classes), dtype=np.float32), labels)
-    if library == "ours":
-        score, rows = Mahalanobis().fit(batch[:SOME]).score, batch
-    else:
-        score = peer_fitted_on(batch[:SOME], torch.float32).predict_features
-        rows = torch.from_numpy(batch.features)
-    before = _peak(anew=True)
-    score(rows)
-    return None if before is None else (_peak() - before) / 1024
+    batch = with_logits(features, n_classes, np.arange(n) % n_classes)
+    score = DETECTORS[name](batch[:SOME], library)
+    before = peak_memory(anew=True)
+    score(batch)
+    return None if before is None else peak_memory() - before
 
 
-def _peak(*, anew=False):
-    """Greatest resident memory, kB, counted anew from now on; None where nothing tells it."""
-    try:
-        if anew:
-            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
-def memory(n, d, n_classes):
-    """A row of the table of memory: ours and the peer's, each in a process of its own."""
+def memory(name, n, d, n_classes):
+    """A row of the table of memory: the peer's and ours, each in a process of its own."""
     forks = get_context("forkserver")  # it imports once, and computes nothing itself
-    forks.set_forkserver_preload(["benchmarks.mahalanobis"])
+    forks.set_forkserver_preload(["pytorch_ood.detector", "sklearn.neighbors"])
     growth = []
     for library in ("peer", "ours"):
         with ProcessPoolExecutor(1, mp_context=forks) as pool:
-            growth.append(pool.submit(peak_growth, library, n, d, n_classes).result())
-    return [n, d, n_classes, 4 * n * d / 2**20, *growth]
+            growth.append(pool.submit(peak_growth, name, library, n, d, n_classes).result())
+    return [name, n_classes, *growth]
+
+
+def page(arguments, d, rows, memories):
+    """The section's text."""
+    head_of_times = ["detector", "classes", "pytorch-ood, s", "ours, s", "ratio", "difference"]
+    notes = "\n".join(f"- {name}: {note}." for name, note in NOTES.items() if note)
+    size = 4 * arguments.rows * d / 2**20
+    return f"""{machine("pytorch-ood", "numpy", "scikit-learn")}. Features of {arguments.run},
+widened to {d} dimensions; more classes than its own are made by splitting each, fewer by joining
+some. The detectors are fitted on {arguments.known:,} rows.
+
+Seconds to score {arguments.rows:,} rows, {arguments.repeats} times in turns: median
+(least–greatest). *difference*: the largest of {SOME:,} scores, in their standard deviations; for
+Mahalanobis with the peer in float64, once both are on one scale.
+
+{as_table(head_of_times, rows)}
+
+{notes}
+
+Growth of a fresh process's peak memory while it scores as many rows of noise; their features
+themselves take {size:.0f} MB:
+
+{as_table(["detector", "classes", "pytorch-ood, MB", "ours, MB"], memories)}"""
 
 
 def main(argv=None):
-    parser = new_parser(__doc__)
+    parser = new_parser(__doc__, repeats=2)
     parser.add_argument("--run", default=RUN)
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=50_000, help="that are scored")
+    parser.add_argument("--known", type=int, default=10_000, help="rows that detectors learn from")
     parser.add_argument("--dimensions", type=int, default=342)
-    parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
-    parser.add_argument(
-        "--memory", type=int, nargs="+", default=[25_000, 50_000, 100_000], help="rows, for memory"
-    )
+    parser.add_argument("--classes", type=int, nargs="+", default=[100, 1000])
     arguments = start(parser, argv)
-    whole = load_run(arguments.run).features("train")[: arguments.rows]
-    d = arguments.dimensions
-    rows = [compare(labelled_by(c, whole, d), arguments.repeats) for c in arguments.classes]
-    memories = [memory(n, d, arguments.classes[0]) for n in arguments.memory]
-    head = ["rows", "d", "classes", "pytorch-ood, s", "ours, s", "ratio", "difference"]
-    memory_head = ["rows", "d", "classes", "the features, MB", "pytorch-ood, MB", "ours, MB"]
-    text = f"""{machine("pytorch-ood", "numpy")}. Training features of {arguments.run}, widened to
-{d} dimensions; more classes than its own are made by splitting each, fewer by joining some.
-
-Seconds to score all rows, {arguments.repeats} times in turns: median (least–greatest).
-*difference*: the largest relative one of the two scores in float64, on one scale.
-
-{as_table(head, rows)}
-
-Growth of a fresh process's peak memory while it scores, beside the features themselves:
-
-{as_table(memory_head, memories)}"""
-    write_section("mahalanobis", "Mahalanobis scores", text)
+    run, d = load_run(arguments.run), arguments.dimensions
+    parts = [run.features(split) for split in ("train", "validation")]
+    whole = FeatureSet(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])[: arguments.rows]
+            for name in ("features", "logits", "labels")
+        )
+    )
+    arguments.rows = len(whole)
+    rows, memories, lines = [], [], []
+    for n_classes in arguments.classes:
+        batch = labelled_by(n_classes, whole, d)
+        for name in DETECTORS:
+            if name in ONCE and n_classes != arguments.classes[0]:
+                continue
+            row, both = compare(name, batch[: arguments.known], batch, arguments.repeats)
+            *_, theirs, own = grown = memory(name, arguments.rows, d, n_classes)
+            limit = "" if own is None else f"peak memory {own:.0f} MB, its {theirs:.0f} MB"
+            limit = "; ".join(filter(None, [limit, NOTES[name]]))
+            what = f"{name}, {arguments.rows:,} × {d}, {n_classes} classes"
+            lines.append(headline(what, named("pytorch-ood"), *both, limit=limit))
+            rows.append(row)
+            memories.append(grown)
+            print(row, grown, flush=True)
+    write_section("detectors", "Detectors", page(arguments, d, rows, memories), lines)
 
 
 if __name__ == "__main__":
