@@ -39,7 +39,7 @@ test: $(INSTALLED)  ## ruff, the rooms' order, then every test: library, doctest
 	@# A thread for each core's process; files in the order of pyproject.toml, the longest first.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-benchmarks: $(INSTALLED)  ## time us against our peers, a quarter of an hour; benchmarks/results.md
+benchmarks: $(INSTALLED)  ## time us against our peers, half an hour; benchmarks/results.md
 	@$(BIN)/python -m benchmarks
 
 notebooks: $(INSTALLED)  ## write notebooks/*.ipynb from their sources notebooks/*.py

@@ -10,18 +10,7 @@ import sys
 import traceback
 from time import perf_counter
 
-# What matters most first: an interrupted run has it.
-NAMES = (
-    "gmm",
-    "mahalanobis",
-    "purification",
-    "features",
-    "attacks",
-    "scaling",
-    "starting",
-    "book",
-    "training",
-)
+from benchmarks.results import NAMES
 
 
 def main(argv=None):

@@ -8,7 +8,7 @@ import torch
 import torchattacks
 
 from benchmarks.measuring import RUN, as_table, in_turns, machine, new_parser, ratio, spread, start
-from benchmarks.results import write_section
+from benchmarks.results import headline, named, write_section
 from mistakes_lib import bim, fgsm, load_run
 
 EPS, STEP = 8 / 255, 2 / 255
@@ -17,14 +17,16 @@ AGREE = 0.95  # of the pixels: a gradient that is nearly 0 has either sign
 
 
 def compare(name, actions, n_images, repeats):
-    """A row of the table; the warm-up also checks that both attacks give the same images."""
+    """A row of the table and its headline; the warm-up checks that both give the same images."""
     _, results = in_turns(actions, 1)
     same = float(((results["ours"] - results["peer"]).abs() < SAME).double().mean())
     if same < AGREE:
         raise AssertionError(f"{name}: only {same:.1%} of the pixels are those of torchattacks")
     seconds, _ = in_turns(actions, repeats)
     both = seconds["peer"], seconds["ours"]
-    return [name, n_images, *(spread(times) for times in both), ratio(*both), f"{same:.2%}"]
+    limit = "a pass forward and one back through the network a step, for both"
+    line = headline(f"{name}, {n_images} images", named("torchattacks"), *both, limit=limit)
+    return [name, n_images, *(spread(times) for times in both), ratio(*both), f"{same:.2%}"], line
 
 
 def main(argv=None):
@@ -51,22 +53,19 @@ def main(argv=None):
             classifier, images, labels, EPS, step=STEP, iterations=iterations, device="cpu"
         ),
     )
-    rows = [
-        compare(
-            name,
-            {"peer": lambda peer=peer: peer(images, labels), "ours": own},
-            len(images),
-            arguments.repeats,
-        )
-        for (name, peer), own in zip(peers.items(), ours, strict=True)
-    ]
+    rows, lines = [], []
+    for (name, peer), own in zip(peers.items(), ours, strict=True):
+        actions = {"peer": lambda peer=peer: peer(images, labels), "ours": own}
+        row, line = compare(name, actions, len(images), arguments.repeats)
+        rows.append(row)
+        lines.append(line)
     head = ["attack", "images", "torchattacks, s", "ours, s", "ratio", "same pixels"]
     text = f"""{machine("torchattacks")}. Network of {arguments.run}, images of 32 × 32 noise, ε =
 8/255; medians of {arguments.repeats} (least–greatest), in turns. *same pixels*: those that both
 attacks move alike; where a gradient is 0 up to rounding, its sign is not.
 
 {as_table(head, rows)}"""
-    write_section("attacks", "FGSM and BIM", text)
+    write_section("attacks", "FGSM and BIM", text, lines)
 
 
 if __name__ == "__main__":

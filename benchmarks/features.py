@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.measuring import RUN, as_table, in_turns, machine, new_parser, ratio, spread, start
-from benchmarks.results import write_section
+from benchmarks.results import headline, named, write_section
 from mistakes_lib import extract_features, load_run
 
 
@@ -25,7 +25,7 @@ def plain_loop(classifier, images, batch_size):
 
 
 def compare(classifier, images, batch_size, repeats):
-    """A row of the table; ours takes bytes, the plain loop floats."""
+    """A row of the table and its headline; ours takes bytes, the plain loop floats."""
     floats = images.float() / 255
     actions = {
         "plain": lambda: plain_loop(classifier, floats, batch_size),
@@ -39,7 +39,13 @@ def compare(classifier, images, batch_size, repeats):
     difference = float(np.abs(results["ours"] - results["plain"]).max())
     both = seconds["plain"], seconds["ours"]
     rates = [spread([len(images) / time for time in times]) for times in both]
-    return [len(images), batch_size, *rates, ratio(*both), difference]
+    line = headline(
+        f"features of {len(images)} images by a DenseNet",
+        f"plain loop, {named('torch')}",
+        *both,
+        limit="the network's own layers, the same for both",
+    )
+    return [len(images), batch_size, *rates, ratio(*both), difference], line
 
 
 def main(argv=None):
@@ -52,13 +58,13 @@ def main(argv=None):
     shape = (arguments.images, 3, 32, 32)
     images = torch.from_numpy(rng.integers(256, size=shape, dtype=np.uint8))
     classifier = load_run(arguments.run).classifier()
-    row = compare(classifier, images, arguments.batch_size, arguments.repeats)
+    row, line = compare(classifier, images, arguments.batch_size, arguments.repeats)
     head = ["images", "batch", "plain, images/s", "ours, images/s", "plain / ours, s", "difference"]
     text = f"""{machine()}. Network of {arguments.run}, images of 32 × 32 noise; medians of
 {arguments.repeats} (least–greatest), in turns. *difference*: the largest, of the features.
 
 {as_table(head, [row])}"""
-    write_section("features", "Feature extraction", text)
+    write_section("features", "Feature extraction", text, [line])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
+from benchmarks.headlines import mixture_headlines
 from benchmarks.kinds import KINDS, random_start
 from benchmarks.measuring import (
     as_table,
@@ -191,8 +192,9 @@ def score(mine, other, X, repeats):
 
 
 def peer_rows(X, k, mixture, kind=""):
-    """Rows of the table for the peers other than scikit-learn, and a remark on each of these."""
-    rows, remarks = [], []
+    """Rows of the table for the peers other than scikit-learn, a remark on each of these, and its
+    and our seconds by its name."""
+    rows, remarks, seconds = [], [], {}
     for name, peer in list(PEERS.items())[1:]:
         if k > peer.largest:
             continue
@@ -203,17 +205,18 @@ def peer_rows(X, k, mixture, kind=""):
             continue
         n, d = X[:: peer.share].shape
         remarks.append(f"{name}: {peer.note}")
+        seconds[name] = theirs, own
         both = spread(theirs), spread(own)
         rows.append([kind, n, d, k, name, *both, ratio(theirs, own), None])
-    return rows, remarks
+    return rows, remarks, seconds
 
 
 def slowdown(X, k, mixture, quiet):
-    """A row of the table of busy cores; ``quiet``: seconds of scikit-learn and ours without."""
+    """A row of the table of busy cores, and the seconds of both; ``quiet``: those without."""
     with busy_neighbours(NEIGHBOURS):
         busy = compare("scikit-learn", X, mixture)[:2]
     times = [median(b) / median(q) for b, q in zip(busy, quiet, strict=True)]
-    return [k, *(spread(seconds) for seconds in busy), ratio(*busy), *times]
+    return [k, *(spread(seconds) for seconds in busy), ratio(*busy), *times], busy
 
 
 def roofline(X, k, own):
@@ -247,7 +250,8 @@ def whole_fit(X, k, iteration, patience):
 
 
 def measure(kind, X, k, arguments):
-    """Rows of the tables for one kind of features and number of components, and remarks."""
+    """Rows of the tables for one kind of features and number of components, remarks, and a dict of
+    what was done → (the peer's seconds, ours)."""
     mixture = random_start(X, k)
     theirs, own, mine, other = compare("scikit-learn", X, mixture)
     gap = abs(mine.lower_bound_ - other.lower_bound_) / X.shape[1]
@@ -255,15 +259,19 @@ def measure(kind, X, k, arguments):
     line = [*about, "scikit-learn", spread(theirs), spread(own), ratio(theirs, own), gap]
     seconds, difference = score(mine, other, X, arguments.repeats)
     of_both = [seconds[name] for name in ("scikit-learn", "ours")]
+    found = {"iteration": (theirs, own), "scoring": of_both}
     scores = [*about, *(spread(times) for times in of_both), ratio(*of_both), difference]
     # What differs little between kinds is measured on the first alone.
     more, remarks, busy, bound, fits = [], [], [], [], []
     if kind == arguments.kinds[0]:
-        more, remarks = peer_rows(X, k, mixture, kind)
-        busy, bound = [slowdown(X, k, mixture, (theirs, own))], [roofline(X, k, own)]
+        more, remarks, others = peer_rows(X, k, mixture, kind)
+        found |= others
+        row, found["busy"] = slowdown(X, k, mixture, (theirs, own))
+        busy, bound = [row], [roofline(X, k, own)]
         if X.shape[1] in arguments.whole:
             fits = [whole_fit(X, k, median(theirs), arguments.patience)]
-    return [line, *more], [scores], busy, bound, fits, remarks
+            found["fit"] = [fits[0][3]], [fits[0][2]]
+    return ([line, *more], [scores], busy, bound, fits), remarks, found
 
 
 def as_list(remarks):
@@ -337,7 +345,7 @@ def main(argv=None):
     parser.add_argument("--whole", type=int, nargs="+", default=[342], help="d of whole fits")
     parser.add_argument("--patience", type=float, default=60, help="seconds for a peer's whole fit")
     arguments = start(parser, argv)
-    tables, remarks = ([], [], [], [], []), []
+    tables, remarks, found = ([], [], [], [], []), [], {}
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
     cases = [(kind, d) for kind in arguments.kinds for d in arguments.dimensions]
     with warnings.catch_warnings():
@@ -345,13 +353,14 @@ def main(argv=None):
         for kind, d in cases:
             X = KINDS[kind][0](arguments.rows, d, np.random.default_rng(0))
             for k in arguments.components:
-                *rows, missing = measure(kind, X, k, arguments)
+                rows, missing, found[k, X.shape[1], kind] = measure(kind, X, k, arguments)
                 for table, more in zip(tables, rows, strict=True):
                     table += more
                 remarks += missing
                 print(*rows, *missing, sep="\n", flush=True)
     text = page(arguments, tables, remarks)
-    write_section("gmm", "Gaussian mixture: seconds of EM and of scoring", text)
+    lines = mixture_headlines(found, tables[3], tables[2])
+    write_section("gmm", "Gaussian mixture: seconds of EM and of scoring", text, lines)
 
 
 if __name__ == "__main__":

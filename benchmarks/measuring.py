@@ -14,16 +14,20 @@ from time import perf_counter
 from unittest import mock
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 __all__ = [
     "as_table",
     "busy_neighbours",
+    "copy_rate",
     "gemm_rate",
+    "host",
     "in_turns",
     "limit_threads",
     "machine",
     "new_parser",
+    "pairwise",
+    "peak_memory",
     "ratio",
     "spread",
     "start",
@@ -120,9 +124,14 @@ def spread(values, digits=3):
     return f"{middle} ({least}–{most})"
 
 
+def pairwise(theirs, ours):
+    """How many times as long theirs took, pair by pair."""
+    return [a / b for a, b in zip(theirs, ours, strict=True)]
+
+
 def ratio(theirs, ours):
     """How many times as long theirs took, pair by pair, as :func:`spread` writes it."""
-    return spread([a / b for a, b in zip(theirs, ours, strict=True)])
+    return spread(pairwise(theirs, ours))
 
 
 def gemm_rate(rows, inner, columns, *, repeats=25):
@@ -142,17 +151,42 @@ def gemm_rate(rows, inner, columns, *, repeats=25):
     return 2 * rows * inner * columns / min(seconds)
 
 
-def machine(*packages):
-    """One line: processor, cores, threads in use, versions of Python, torch and the packages."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages)]
-    parts = [
-        _processor(),
-        f"{os.cpu_count()} cores",
-        f"{_threads} thread{'s' if _threads > 1 else ''}",
-        f"Python {platform.python_version()}",
-        *versions,
-    ]
+def copy_rate(megabytes=256, *, repeats=5):
+    """Bytes a second that a copy from memory to memory reads and writes, both counted."""
+    a = torch.ones(megabytes * 2**18)
+    b = torch.empty_like(a)
+    b.copy_(a)  # the pages of b exist from now on
+    return 2 * a.nbytes / median(timed(lambda: b.copy_(a))[0] for _ in range(repeats))
+
+
+def peak_memory(*, anew=False):
+    """Greatest resident memory of this process, MB; None where nothing tells it.
+
+    Args:
+        anew: count from now on.
+    """
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def host():
+    """Processor, cores, threads in use, and the kernel of NumPy's matrix products if it says so."""
+    threads = f"{_threads} thread{'s' if _threads > 1 else ''}"
+    parts = [_processor(), f"{os.cpu_count()} cores", threads]
+    kernels = {pool.get("architecture") for pool in threadpool_info() if pool["user_api"] == "blas"}
+    parts += [f"OpenBLAS kernel {kernel}" for kernel in sorted(filter(None, kernels))]
     return ", ".join(parts)
+
+
+def machine(*packages):
+    """One line: the :func:`host`, versions of Python, torch and the packages."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages)]
+    return ", ".join([host(), f"Python {platform.python_version()}", *versions])
 
 
 def as_table(head, rows):

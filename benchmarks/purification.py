@@ -25,7 +25,7 @@ from benchmarks.measuring import (
     spread,
     start,
 )
-from benchmarks.results import write_section
+from benchmarks.results import headline, named, write_section
 from mistakes_lib import load_run, purify
 
 NU = 1.0
@@ -58,7 +58,7 @@ def plain_purify(features, mixture, lr, steps):
 
 
 def compare(features, density, lr, repeats):
-    """A row of the table against the peer."""
+    """A row of the table against the peer, and the seconds of both."""
     mixture, some = torch_mixture(density), features[:FEW]
     actions = {
         "peer": lambda: plain_purify(some, mixture, lr, FEW_STEPS),
@@ -68,7 +68,8 @@ def compare(features, density, lr, repeats):
     np.testing.assert_allclose(results["ours"], results["peer"], atol=1e-3)
     difference = float(np.abs(results["ours"] - results["peer"]).max())
     both = seconds["peer"], seconds["ours"]
-    return [len(some), FEW_STEPS, *(spread(times) for times in both), ratio(*both), difference]
+    row = [len(some), FEW_STEPS, *(spread(times) for times in both), ratio(*both), difference]
+    return row, both
 
 
 def roofline(features, density, lr, steps, repeats):
@@ -95,20 +96,26 @@ def main(argv=None):
     density = run.density(arguments.components)
     # The largest step for which the objective cannot rise.
     lr = float(features.shape[1] * math.log(2) * density.covariances_.min())
-    peers = [compare(features, density, lr, arguments.repeats)]
-    bounds = [roofline(features, density, lr, arguments.steps, arguments.repeats)]
+    peer, both = compare(features, density, lr, arguments.repeats)
+    bound = roofline(features, density, lr, arguments.steps, arguments.repeats)
+    line = headline(
+        f"purification, {FEW_STEPS} steps of {peer[0]} features, K = {arguments.components}",
+        f"torch.distributions, {named('torch')}",
+        *both,
+        limit=f"on {bound[0]:,} rows its matrix products alone take {bound[-1]} of our time",
+    )
     head = ["rows", "steps", "torch.distributions, s", "ours, s", "ratio", "difference"]
     bound_head = ["rows", "d", "K", "steps", "ours, s", "10⁹ operations", "products alone, s"]
     text = f"""{machine()}. Test features and mixture of {arguments.run}; float32; medians of
 {arguments.repeats} (least–greatest), in turns. *difference*: the largest, of the purified features.
 
-{as_table(head, peers)}
+{as_table(head, [peer])}
 
 The roofline: each step has the product [x, x²] W and its gradient, 4 n d K operations each, at the
 rate measured for the first. The book takes 100 steps.
 
-{as_table([*bound_head, "share"], bounds)}"""
-    write_section("purification", "Purification", text)
+{as_table([*bound_head, "share"], [bound])}"""
+    write_section("purification", "Purification", text, [line])
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ from dask.distributed import Client, LocalCluster, wait
 from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.measuring import as_table, limit_threads, machine, new_parser, spread, start, ticks
-from benchmarks.results import pages_folder
+from benchmarks.results import headline, pages_folder, write_section
 from mistakes_lib import DiagonalGMM
 
 NETWORK = 1.25e9  # bytes a second: 10 Gbit/s
 IMAGENET = {"n": 1_281_167, "d": 2048, "k": 1000}
 FAR = (1, 8, 64)  # workers of the extrapolation
 BLOCKS = 4  # of each worker
+MOST = 1.3  # times as long as in memory an iteration on two workers may take
 PARTS = ("weights", "means", "precisions")
 
 
@@ -142,8 +143,22 @@ def far(model):
     return rows
 
 
-def page(alone, measured, n, d, k):
-    model = model_of(alone, measured, n, d, k)
+def measured_at(n, d, k, iterations):
+    """Seconds of an iteration in memory on two threads and on one, and :class:`Measured` by the
+    number of workers."""
+    rows = clusters(n, d, k, np.random.default_rng(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        some = DiagonalGMM(k, max_iter=2, tol=0, random_state=0, device="cpu").fit(rows)
+        mixture = {name: getattr(some, f"{name}_") for name in PARTS}
+        in_memory = []
+        for threads in (2, 1):
+            limit_threads(threads)
+            in_memory.append(iteration_seconds(partial(fit, rows, mixture, iterations)))
+        return *in_memory, {w: measure(rows, mixture, w, iterations) for w in (1, 2)}
+
+
+def page(model, together, alone, measured, other, n, d, k):
     size = f"{IMAGENET['n']:,} × {IMAGENET['d']}, K = {IMAGENET['k']:,}"
     sent, returned = (f(IMAGENET["d"], IMAGENET["k"]) for f in (mixture_bytes, statistics_bytes))
     head = ["workers", "predicted, s", "measured, s", "off by", "MB sent by workers"]
@@ -162,10 +177,18 @@ and {model.sets:.2f} sets of statistics sent by each worker (from the run with t
 
 ## Checked: {n:,} × {d}, K = {k:,}
 
-In memory, without Dask: {spread(alone)} s an iteration: median (least–greatest) of {len(alone)}.
-The row of one worker is what the model was fitted to; that of two tests it.
+In memory, without Dask: {spread(together)} s an iteration on two threads, {spread(alone)} s on one:
+median (least–greatest) of {len(alone)}. The row of one worker is what the model was fitted to; that
+of two tests it.
 
 {as_table(head, checked(model, measured, n, d, k))}
+
+## Checked at another size: {other["n"]:,} × {other["d"]}, K = {other["k"]:,}
+
+The model is that of the first size. In memory: {spread(other["together"])} s on two threads,
+{spread(other["alone"])} s on one.
+
+{as_table(head, checked(model, other["measured"], other["n"], other["d"], other["k"]))}
 
 ## On paper: ImageNet's training features, {size}
 
@@ -182,22 +205,33 @@ def main(argv=None):
     parser.add_argument("--rows", type=int, default=40_000)
     parser.add_argument("--dimensions", type=int, default=342)
     parser.add_argument("--components", type=int, default=1000)
+    parser.add_argument("--other-rows", type=int, default=4000, help="of the second size")
+    parser.add_argument("--other-dimensions", type=int, default=2048)
     arguments = start(parser, argv)
     before, iterations = arguments.threads, arguments.repeats + 1  # the first does not count
     n, d, k = arguments.rows, arguments.dimensions, arguments.components
-    rows = clusters(n, d, k, np.random.default_rng(0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        some = DiagonalGMM(k, max_iter=2, tol=0, random_state=0, device="cpu").fit(rows)
-        mixture = {name: getattr(some, f"{name}_") for name in PARTS}
-        limit_threads(1)
-        alone = iteration_seconds(partial(fit, rows, mixture, iterations))
-        measured = {w: measure(rows, mixture, w, iterations) for w in (1, 2)}
-    text = page(alone, measured, n, d, k)
+    together, alone, measured = measured_at(n, d, k, iterations)
+    other = {"n": arguments.other_rows, "d": arguments.other_dimensions, "k": k}
+    found = measured_at(**other, iterations=iterations)
+    other |= dict(zip(("together", "alone", "measured"), found, strict=True))
+    model = model_of(alone, measured, n, d, k)
+    text = page(model, together, alone, measured, other, n, d, k)
     limit_threads(before)
     path = pages_folder() / "scaling.md"
     path.write_text(text, encoding="utf-8")
     print(f"Written to {path}.")
+    line = headline(
+        f"EM iteration on two Dask workers, {n:,} × {d}, K = {k}",
+        "ours in memory on two threads",
+        together,
+        measured[2].seconds,
+        wanted=1 / MOST,
+        limit=f"Dask takes {model.overhead * 1e9:.2g} ns a byte of mixture and statistics",
+        reason="what Dask takes for each byte does not shrink with more workers",
+    )
+    text = f"""The model of its time, its check and ImageNet's size are on [a page of their own](
+scaling.md). {machine("dask", "distributed")}."""
+    write_section("scaling", "EM on a cluster", text, [line])
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ class Scorer(BaseEstimator):
         fits_on: "train" or "validation", the split to give to ``fit``; what learns nothing takes
             the smaller one.
         keeps_inputs: what it learns holds every input of ``fit``.
-        needs_memory: ``fit`` has all its inputs in memory at once, where others read them in blocks
-            from a file that is mapped.
+        needs_memory: a report on a file larger than memory fits it to some of the inputs only,
+            as all of them would take too much memory or time.
 
     Example:
         >>> class Spread(Scorer):

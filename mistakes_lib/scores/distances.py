@@ -114,8 +114,9 @@ class NearestNeighbors(Scorer):
     """Minus the distance to the k-th nearest training features, all scaled to length 1.
 
     Sees the training features only, no labels and no logits: class-agnostic. The search is exact
-    and in blocks: its memory does not grow with the inputs scored at once. A training input that is
-    scored has itself as its first neighbor.
+    and goes block by block through both the inputs scored and the training features, which may be
+    mapped from a file: memory grows with neither. A training input that is scored has itself as its
+    first neighbor.
 
     Source: Sun et al., *Out-of-Distribution Detection with Deep Nearest Neighbors*, 2022,
     https://arxiv.org/abs/2204.06507, whose k on CIFAR-10 is 50 (200 on CIFAR-100, 1000 on
@@ -125,8 +126,7 @@ class NearestNeighbors(Scorer):
         k: which neighbor counts, 1 … number of training inputs.
 
     Attributes:
-        directions_: the scaled training features, float64 (n, d).
-        index_: scikit-learn's ``NearestNeighbors`` on them.
+        features_: the training features themselves, float32 (n, d), not a copy.
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
@@ -150,26 +150,35 @@ class NearestNeighbors(Scorer):
             raise ValueError(
                 f"k={self.k} neighbors need as many training inputs, but there are {len(features)}"
             )
-        self._index(normalize(features.astype(np.float64)))
-
-    def _index(self, directions):
-        self.directions_ = directions  # (n, d)
-        self.index_ = neighbors.NearestNeighbors(n_neighbors=self.k, algorithm="brute")
-        self.index_.fit(directions)
+        self.features_ = features
 
     def _fitted(self):
-        return {"directions": self.directions_}, {}
+        return {"features": self.features_}, {}
 
     def _restore(self, arrays, metadata):
-        self._index(arrays["directions"])
+        # Files of an earlier version hold the features scaled to length 1 already.
+        self.features_ = arrays["features" if "features" in arrays else "directions"]
 
     def _score(self, features):
-        self._check_fitted("index_")
+        self._check_fitted("features_")
         return in_blocks(self._minus_distance, features)
 
     def _minus_distance(self, features):
-        distances, _ = self.index_.kneighbors(normalize(features.astype(np.float64)))  # (b, k)
-        return -distances[:, -1]
+        directions = normalize(features.astype(np.float64))  # (b, d)
+        nearest = np.empty((len(directions), 0))
+        for block in row_blocks(len(self.features_)):
+            others = normalize(self.features_[block].astype(np.float64))
+            found = _smallest_distances(directions, others, self.k)
+            nearest = np.hstack([nearest, found])  # (b, at most 2 k)
+            if nearest.shape[1] > self.k:
+                nearest = np.partition(nearest, self.k - 1, axis=1)[:, : self.k]
+        return -nearest.max(axis=1)
+
+
+def _smallest_distances(rows, others, k):
+    """Distances of each row (b, d) to the k nearest of the others (m, d), or to all if m < k."""
+    index = neighbors.NearestNeighbors(n_neighbors=min(k, len(others)), algorithm="brute")
+    return index.fit(others).kneighbors(rows)[0]
 
 
 def _means(features, members, k):

@@ -1,5 +1,6 @@
 """Virtual-logit matching: what the network says against what its last layer can't see."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -7,10 +8,11 @@ from scipy.special import logsumexp
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.support.blocks import in_blocks, row_blocks
 
 __all__ = ["ViM"]
 
-BLOCK_ROWS = 1024  # scored at a time, so that memory does not grow with the inputs
+ROUNDING = 1e-6  # share of the largest deviation below which a direction is float32's rounding
 UNEXPLAINED = 0.01  # share of the logits' variance that an affine map may leave unexplained
 
 
@@ -26,7 +28,7 @@ class ViM(Scorer):
     Sees the features and logits of the training split, no labels, but the logits are the classes':
     not class-agnostic. The head (W, b) is read off both by least squares, which is exact up to
     rounding, as logits are affine in the features. Features that never vary tell nothing of their
-    weights; these then count as 0.
+    weights; these then count as 0. ``fit`` and scores read the inputs block by block.
 
     Source: Wang et al., *ViM: Out-Of-Distribution with Virtual-logit Matching*, 2022,
     https://arxiv.org/abs/2203.10807, eq. 4–7.
@@ -74,15 +76,19 @@ class ViM(Scorer):
                 "ViM scales its virtual logit by the mean highest logit, which must be above 0, "
                 f"but is {highest:.4g}: pass the head's own logits, not log-probabilities"
             )
-        features, logits = features.astype(np.float64), logits.astype(np.float64)
-        weight, bias = _head(features, logits)  # (c, d), (c,)
+        mean = features.mean(axis=0, dtype=np.float64)  # (d,)
+        mean_logits = logits.mean(axis=0, dtype=np.float64)  # (c,)
+        moments = _moments(features, logits, mean, mean_logits)
+        weight = _weight(*moments)  # (c, d)
+        bias = mean_logits - weight @ mean
         # Singular values that float32 can't tell from 0 would put the origin anywhere.
         origin = -np.linalg.pinv(weight, rcond=d * np.finfo(np.float32).eps) @ bias  # (d,)
-        centred = features - origin
-        _, directions = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
+        shift = mean - origin
+        about_origin = moments[0] / len(features) + np.outer(shift, shift)
+        _, directions = np.linalg.eigh(about_origin)  # ascending
         residual = directions[:, : d - dim]
-        length = np.linalg.norm(centred @ residual, axis=1).mean()
-        if length <= np.finfo(np.float32).eps * np.abs(features).max():
+        length = in_blocks(partial(_length, origin, residual), features).mean()
+        if length <= np.finfo(np.float32).eps * max(features.max(), -features.min()):
             raise ValueError(
                 f"the training features lie in dim={dim} directions and leave no residual: "
                 "lower dim, or pass more training inputs"
@@ -91,13 +97,16 @@ class ViM(Scorer):
 
     def _score(self, features, logits):
         self._check_fitted("alpha_")
-        scores = []
-        for start in range(0, len(features), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            outside = (features[block] - self.origin_) @ self.residual_
-            energy = logsumexp(logits[block].astype(np.float64), axis=1)
-            scores.append(energy - self.alpha_ * np.linalg.norm(outside, axis=1))
-        return np.concatenate(scores)
+        return in_blocks(self._score_block, features, logits)
+
+    def _score_block(self, features, logits):
+        energy = logsumexp(logits.astype(np.float64), axis=1)
+        return energy - self.alpha_ * _length(self.origin_, self.residual_, features)
+
+
+def _length(origin, residual, features):
+    """Lengths (b,) of the part of features (b, d), about the origin, in the residual directions."""
+    return np.linalg.norm((features - origin) @ residual, axis=1)
 
 
 def _usual_dim(d):
@@ -105,17 +114,32 @@ def _usual_dim(d):
     return 1000 if d >= 2048 else 512 if d >= 768 else d // 2
 
 
-def _head(features, logits):
-    """Weights (c, d) and bias (c,) of the affine map from float64 features to logits."""
-    mean, mean_logits = features.mean(axis=0), logits.mean(axis=0)
-    spread = logits - mean_logits
+def _moments(features, logits, mean, mean_logits):
+    """Sums over all rows, about the means: features with features (d, d), features with logits
+    (d, c), and the squares of the logits. Only a block of rows is ever copied.
+    """
+    d, c = len(mean), len(mean_logits)
+    scatter, cross, squares = np.zeros((d, d)), np.zeros((d, c)), 0.0
+    for block in row_blocks(len(features)):
+        own, own_logits = features[block] - mean, logits[block] - mean_logits  # float64
+        scatter += own.T @ own
+        cross += own.T @ own_logits
+        squares += np.square(own_logits).sum()
+    return scatter, cross, squares
+
+
+def _weight(scatter, cross, squares):
+    """Weights (c, d) of the affine map from features to logits, by least squares."""
+    variances, directions = np.linalg.eigh(scatter)  # ascending
     # Directions that hold only float32's rounding are left out.
-    weight, *_ = np.linalg.lstsq(features - mean, spread, rcond=1e-6)  # (d, c)
-    unexplained = np.square(spread - (features - mean) @ weight).sum()
-    if unexplained > UNEXPLAINED * np.square(spread).sum():
+    kept = variances > ROUNDING**2 * variances[-1]
+    directions = directions[:, kept]
+    weight = directions @ ((directions.T @ cross) / variances[kept, None])  # (d, c)
+    unexplained = squares - 2 * (weight * cross).sum() + (weight * (scatter @ weight)).sum()
+    if unexplained > UNEXPLAINED * squares:
         raise ValueError(
-            "the logits are no affine function of the features "
-            f"({unexplained / np.square(spread).sum():.0%} of their variance is left): "
-            "ViM needs the features that enter the network's last linear layer"
+            f"the logits are no affine function of the features ({unexplained / squares:.0%} of "
+            "their variance is left): ViM needs the features that enter the network's last linear "
+            "layer"
         )
-    return weight.T, mean_logits - mean @ weight
+    return weight.T

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mistakes_lib.classifiers import FeatureClassifier, densenet_bc
-from mistakes_lib.features.feature_set import FeatureSet, extract_features
+from mistakes_lib.features.feature_set import FeatureSet, _usual_batch_size, extract_features
 from mistakes_lib.support.devices import resolve_device
 from mistakes_lib.support.storage import save_arrays
 
@@ -247,6 +247,28 @@ def test_the_batch_size_changes_nothing(classifier, batch_size, make):
         classifier, make(images), labels=labels, batch_size=batch_size, device="cpu"
     )
     assert_close(ours, by_hand(classifier, images, labels))
+
+
+def test_a_cpu_takes_64_images_a_step_and_another_device_512(classifier, monkeypatch):
+    sizes = []
+    body = classifier.body.forward
+    monkeypatch.setattr(classifier.body, "forward", lambda x: sizes.append(len(x)) or body(x))
+    extract_features(classifier, np.zeros((130, 3, 8, 8), dtype=np.uint8), device="cpu")
+    assert sizes == [64, 64, 2]
+    assert _usual_batch_size(torch.device("cuda", 1)) == 512
+
+
+def test_a_densenets_features_depend_on_the_batch_by_rounding_only():
+    """Convolutions may choose their algorithm by the batch's size."""
+    torch.manual_seed(0)
+    classifier = densenet_bc(4, depth=16, growth_rate=4)
+    images = np.random.default_rng(0).integers(256, size=(140, 3, 8, 8), dtype=np.uint8)
+    usual, *others = (
+        extract_features(classifier, images, batch_size=size, device="cpu")
+        for size in (None, 1, 512)
+    )
+    for other in others:
+        assert_close(other, usual)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])

@@ -165,6 +165,17 @@ def test_nearest_neighbors_equals_pytorch_ood():
     )
 
 
+def test_nearest_neighbors_reads_files_that_hold_features_scaled_to_length_1():
+    train, batch = blobs(), blobs(40, seed=1)
+    scorer = NearestNeighbors().fit(train)
+    arrays, metadata = scorer.pack()
+    features = arrays.pop("features").astype(np.float64)
+    arrays["directions"] = features / np.linalg.norm(features, axis=1, keepdims=True)
+    earlier = NearestNeighbors.unpack(arrays, metadata)
+    expected = scorer.score_samples(batch)
+    np.testing.assert_allclose(earlier.score_samples(batch), expected, rtol=1e-9)
+
+
 def test_nearest_neighbors_sees_the_direction_of_features_only():
     train, batch = blobs(), blobs(40, seed=1)
     longer = FeatureSet(batch.features * 7, batch.logits)
