@@ -36,8 +36,7 @@ def plain_markdown(text):
     """
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\$\$ \(eq-([\w-]+)\)$", r"\\tag{\1}\n$$", text, flags=re.MULTILINE)
-    while DIRECTIVE.search(text):
-        text = DIRECTIVE.sub(_quotation, text)
+    text = DIRECTIVE.sub(_quotation, text)
     return ROLE.sub(_words, text).strip()
 
 
@@ -46,8 +45,11 @@ def _quotation(found):
     name, title = found["name"].rpartition(":")[2], found["title"].strip()
     if name in HIDDEN:
         return ""
+    if name == "literalinclude":  # from the place of the chapters, book/chapters
+        return f"See `{title.replace('../', 'book/', 1)}` in the book's repository."
     head = title if name in UNTITLED else name.capitalize() + (f" ({title})" if title else "")
-    lines = [f"**{head}**", "", *found["body"].strip().splitlines()] if head else [found["body"]]
+    body = DIRECTIVE.sub(_quotation, found["body"])  # one directive may stand in another
+    lines = [f"**{head}**", "", *body.strip().splitlines()] if head else [body]
     return "\n".join(f"> {line}".rstrip() for line in lines)
 
 

@@ -131,6 +131,10 @@ def test_an_unknown_chapter_or_file_is_an_error_that_lists_the_known(make):
         ("```{prf:proof}\nNo.\n```", "> **Proof**\n>\n> No."),
         ("```{prf:theorem} It\n:label: t\n\nIs.\n```", "> **Theorem (It)**\n>\n> Is."),
         ("```bash\nls {x}\n```", "```bash\nls {x}\n```"),
+        (
+            "````{admonition} net.py\n```{literalinclude} ../reports/net.py\n:language: python\n```\n````",
+            "> **net.py**\n>\n> See `book/reports/net.py` in the book's repository.",
+        ),
     ],
 )
 def test_markdown_is_plain(myst, plain):
