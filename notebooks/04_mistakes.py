@@ -333,7 +333,8 @@ Markdown(
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 trained = published_trainings()
 if trained:
-    by_training = readable_trainings(trainings_methods(trained, n_components, resamples=200))
+    size = trained[0].nearest_mixture(n_components)
+    by_training = readable_trainings(trainings_methods(trained, size, resamples=200))
     by_training = by_training.rename_axis(f"{trained[0].title}, {len(trained)} trainings")
     display(plotting.call_by_name(mark_class_agnostic(by_training, scorers)))
 else:
@@ -346,7 +347,7 @@ else:
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three sources of spread"}
 if trained:
-    sources = trainings_spread(trained, n_components, resamples=200)
+    sources = trainings_spread(trained, size, resamples=200)
     display(sources.sources.round(4))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}

@@ -401,7 +401,8 @@ spread.dropna(axis=1, how="all").round(4)
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 trained = published_trainings()
 if trained:
-    by_training = trainings_table(trained, "strange", n_components, resamples=200)
+    size = trained[0].nearest_mixture(n_components)
+    by_training = trainings_table(trained, "strange", size, resamples=200)
     by_training = by_training.rename(plotting.set_name)
     shown = readable_trainings(by_training)
     display(shown.rename_axis(f"{trained[0].title}, {len(trained)} trainings"))

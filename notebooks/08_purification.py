@@ -318,7 +318,8 @@ Markdown(
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: every classifier"}
 def purified_by_choice(each):
-    mixture, tuning = each.density(n_components), each.features("validation")[:tuning_images]
+    size = n_components if each.has_training_features else each.nearest_mixture(n_components)
+    mixture, tuning = each.density(size), each.features("validation")[:tuning_images]
     splits, options = (tuning, each.features("test")), {"steps": monotone_steps}
     strength, result = chosen_purification(
         *splits, mixture, each.head, strengths=strengths, **options

@@ -100,8 +100,8 @@ def trainings_methods(runs, n_components=100, *, resamples=300):
 def trainings_spread(runs, n_components=100, *, resamples=300):
     """How far the density's AUROC for mistakes moves with training, fit and test images.
 
-    Trainings that hold several fits of the mixture, see :meth:`Run.fitted_seeds`, say how far a fit
-    moves it.
+    Trainings that hold several fits of the mixture say how far a fit moves it: see
+    :meth:`~mistakes_lib.runs.Run.fitted_seeds`.
 
     Args:
         runs: as for :func:`trainings_table`.
@@ -109,7 +109,7 @@ def trainings_spread(runs, n_components=100, *, resamples=300):
         resamples: bootstrap samples behind the interval.
 
     Returns:
-        :class:`~mistakes_lib.evaluation.Spread`.
+        :class:`~mistakes_lib.evaluation.spread.Spread`.
 
     Raises:
         ValueError: fewer than two runs, or they differ in more than the seed.

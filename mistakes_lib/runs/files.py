@@ -24,7 +24,7 @@ __all__ = [
     "keep_own_labels",
     "labelled_rows",
     "mixture_file",
-    "mixture_for_mistakes",
+    "nearest_mixture",
     "ood_file",
     "pixels_file",
     "read_batch",
@@ -138,9 +138,9 @@ def mixture_file(n_components, seed=None):
     return f"density/gmm-{n_components}{fit}.safetensors"
 
 
-def mixture_for_mistakes(sizes):
-    """Of a run's mixtures the size that is nearest to the paper's for mistakes, 100 components."""
-    return min(sizes, key=lambda size: abs(size - 100))
+def nearest_mixture(sizes, wanted=100):
+    """Of a run's sizes of mixtures the nearest to one, by default the paper's for mistakes."""
+    return min(sizes, key=lambda size: abs(size - wanted))
 
 
 def pixels_file(name):

@@ -12,7 +12,7 @@ from mistakes_lib.runs.files import (
     TRAINING_FEATURES,
     holds_features,
     mixture_file,
-    mixture_for_mistakes,
+    nearest_mixture,
     write_head,
     write_without_logits,
 )
@@ -98,7 +98,7 @@ def _refit(run, copy, refits, full_precision):
     names, first = [], run.experiment.seed
     if not refits:
         return names
-    n_components = mixture_for_mistakes(run.experiment.mixtures)
+    n_components = nearest_mixture(run.experiment.mixtures)
     for seed in range(first + 1, first + 1 + refits):
         names.append(mixture_file(n_components, seed))
         fitted = run.density(n_components, seed=seed)

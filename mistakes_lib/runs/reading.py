@@ -19,6 +19,7 @@ from mistakes_lib.runs.files import (
     corruption_file,
     labelled_rows,
     mixture_file,
+    nearest_mixture,
     ood_file,
     pixels_file,
     read_batch,
@@ -278,6 +279,10 @@ class Run:
             )
         gmm = DiagonalGMM(n_components, random_state=seed, verbose=int(progress))
         return gmm.fit(self.features("train").features)
+
+    def nearest_mixture(self, n_components):
+        """Of the sizes of mixtures that the run holds, the one nearest to ``n_components``."""
+        return nearest_mixture(self.experiment.mixtures, n_components)
 
     def fitted_seeds(self, n_components):
         """Seeds of the fits that the run holds of a mixture, a list of int, its own seed first.

@@ -5,6 +5,7 @@ import pytest
 
 from mistakes_lib.features.feature_set import FeatureSet
 from mistakes_lib.runs import load_run, publish_run
+from mistakes_lib.runs.files import nearest_mixture
 from tests.helpers.runs import EXPERIMENT, STAGES, contents
 
 
@@ -121,3 +122,10 @@ def test_further_fits_may_come_with_it(run, tmp_path):
         copy.density(2, seed=3)
     with pytest.raises(ValueError, match="no training features, so no mixture can be refitted"):
         publish_run(copy, tmp_path / "third", refits=1)
+
+
+def test_the_nearest_of_a_runs_mixtures_stands_for_another(run):
+    assert run.experiment.mixtures == (2,) and run.nearest_mixture(1000) == 2
+    sizes = (1, 10, 50, 100, 200, 1000)
+    assert [nearest_mixture(sizes, k) for k in (0, 40, 400, 900)] == [1, 50, 200, 1000]
+    assert nearest_mixture(sizes) == 100  # the paper's, for mistakes

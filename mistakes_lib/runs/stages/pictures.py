@@ -6,7 +6,7 @@ from PIL import Image
 
 from mistakes_lib.attacks import fgsm
 from mistakes_lib.density import DiagonalGMM
-from mistakes_lib.runs.files import CLASSIFIER, mixture_file, mixture_for_mistakes
+from mistakes_lib.runs.files import CLASSIFIER, mixture_file, nearest_mixture
 from mistakes_lib.runs.stages.drawing import image_columns, save_png
 from mistakes_lib.runs.stages.features import ood_images
 from mistakes_lib.support.storage import atomic_write
@@ -39,7 +39,7 @@ def pictures(journal):
     own, test = journal.experiment, journal.own_images("test")
     if not own.mixtures:
         return
-    mixture = mixture_file(mixture_for_mistakes(own.mixtures))
+    mixture = mixture_file(nearest_mixture(own.mixtures))
 
     def compute(path):
         scored = journal.features("test")

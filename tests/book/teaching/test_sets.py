@@ -132,7 +132,7 @@ def test_an_unknown_chapter_or_file_is_an_error_that_lists_the_known(make):
         ("```{prf:theorem} It\n:label: t\n\nIs.\n```", "> **Theorem (It)**\n>\n> Is."),
         ("```bash\nls {x}\n```", "```bash\nls {x}\n```"),
         (
-            "````{admonition} net.py\n```{literalinclude} ../reports/net.py\n:language: python\n```\n````",
+            "````{admonition} net.py\n```{literalinclude} ../reports/net.py\n:n: 1\n```\n````",
             "> **net.py**\n>\n> See `book/reports/net.py` in the book's repository.",
         ),
     ],
