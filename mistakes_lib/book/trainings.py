@@ -80,6 +80,13 @@ def trainings_methods(runs, n_components=100, *, resamples=300):
 
     Raises:
         ValueError: fewer than two runs, or they differ in more than the seed.
+
+    Example:
+        >>> from mistakes_lib import published_runs
+        >>> trainings_methods(published_runs()[:1])
+        Traceback (most recent call last):
+            ...
+        ValueError: the spread of trainings needs two or more, got 1 runs
     """
     _check(runs)
     tests = [run.features("test") for run in runs]
@@ -113,6 +120,13 @@ def trainings_spread(runs, n_components=100, *, resamples=300):
 
     Raises:
         ValueError: fewer than two runs, or they differ in more than the seed.
+
+    Example:
+        >>> from mistakes_lib import published_runs
+        >>> trainings_spread(published_runs()[:1])
+        Traceback (most recent call last):
+            ...
+        ValueError: the spread of trainings needs two or more, got 1 runs
     """
     _check(runs)
     scores, tests = [], [run.features("test") for run in runs]
