@@ -26,8 +26,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks.measuring import as_table, limit_threads, machine, new_parser, peak_memory, start
-from benchmarks.resnet20 import resnet20
 from benchmarks.results import headline, named, write_section
+from book.reports.resnet20.network import resnet20
 
 # In the order of the network's outputs.
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
@@ -136,7 +136,7 @@ def profile(arguments, threads):
 
 def measure(folder, workers, weights, threads):
     """Seconds of each phase and in all, and MB: a dict."""
-    command = ["--model", "benchmarks.resnet20:resnet20", "--images", str(folder / "images")]
+    command = ["--model", f"{resnet20.__module__}:resnet20", "--images", str(folder / "images")]
     command += ["--ood", f"strange={folder / 'strange'}", "--workers", str(workers)]
     command += ["--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))]
     command += ["--out", str(folder / "report"), "--device", "cpu"]

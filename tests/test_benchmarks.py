@@ -23,9 +23,9 @@ from benchmarks.measuring import (
     spread,
     ticks,
 )
-from benchmarks.resnet20 import resnet20
 from benchmarks.results import headline, write_section
 from book.building.sources import NOTEBOOK_METADATA
+from book.reports.resnet20.network import resnet20
 from mistakes_lib.density.gmm.em import Mixture, Statistics
 
 TINY = {
@@ -190,7 +190,7 @@ def test_the_command_goes_on_after_a_failure_and_names_it(monkeypatch):
 def test_every_benchmark_is_run_by_the_command():
     folder = command.__file__.rpartition("/")[0]
     names = {module.name for module in pkgutil.iter_modules([folder])}
-    helpers = {"__main__", "headlines", "kinds", "measuring", "resnet20", "results"}
+    helpers = {"__main__", "headlines", "kinds", "measuring", "results"}
     assert names == {*helpers, *command.NAMES}
 
 
