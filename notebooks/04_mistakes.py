@@ -291,7 +291,7 @@ suspect = np.arange(len(test)) >= test.correct.sum()  # first the correct predic
 spread = spread_of_auroc(stacked, suspect, confidence=confidence, random_state=seed)
 print(f"mean AUROC over the fits ({len(fits)}): {spread.mean:.4f}, ", end="")
 print(f"interval {spread.interval[0]:.4f} to {spread.interval[1]:.4f}. {spread.sentence}")
-spread.sources.round(4)
+spread.sources.round(4).astype(object).fillna("–")
 
 # %% [markdown]
 # The VAE and the MAF start at random, too, and see their batches in random order. A sweep has fitted
@@ -348,7 +348,7 @@ else:
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three sources of spread"}
 if trained:
     sources = trainings_spread(trained, size, resamples=200)
-    display(sources.sources.round(4))
+    display(sources.sources.round(4).astype(object).fillna("–"))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 low, high = sources.interval if trained else (0, 1)

@@ -105,7 +105,7 @@ Markdown(
 # confidence. At one half a detector is worth no more than a coin toss. Further left, it trusts the
 # suspect inputs *more* than the others.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three pictures of each failure"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: pictures of own mistakes and attacks"}
 pictures, rows = {}, source.pictured
 if len(rows) and source.has_classifier:
     network, seen = source.classifier(), test[rows]
@@ -115,15 +115,19 @@ if len(rows) and source.has_classifier:
     wrong = wrong[np.argsort(-sure[wrong])][:3]  # the mistakes that it is surest of
     strong = bim(network, images[right], seen.labels[right], 8 / 255)
     told = extract_features(network, strong, labels=seen.labels[right])
-    strange = [n for n in source.ood_sets if f"figures/strange-{n}.png" in source.info["files"]][
-        -3:
-    ]
-    sheets = [plotting.sheet_images(source.figure(f"strange-{name}"))[:1] for name in strange]
     groups = {"own mistakes": (images[wrong], seen[wrong]), "attacks": (strong, told)}
     pictures = {k: plotting.judged_images(*each, source.classes) for k, each in groups.items()}
-    firsts = zip(sheets, (source.ood(name)[:1] for name in strange), strict=True)
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: pictures of strange images"}
+if pictures:
+    stored = [n for n in source.ood_sets if f"figures/strange-{n}.png" in source.info["files"]]
     pictures["strange images"] = [
-        plotting.judged_images(*each, source.classes)[0] for each in firsts
+        plotting.judged_images(
+            plotting.sheet_images(source.figure(f"strange-{name}"))[:1],
+            source.ood(name)[:1],
+            source.classes,
+        )[0]
+        for name in stored[-3:]
     ]
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: a sentence for each failure"}

@@ -5,6 +5,7 @@ import pandas as pd
 
 from mistakes_lib.evaluation.hypothesis import mann_whitney
 from mistakes_lib.evaluation.spread import spread_of_auroc
+from mistakes_lib.evaluation.wording import interval_text
 from mistakes_lib.scores import LogLikelihood, TemperatureScaling
 
 __all__ = [
@@ -139,7 +140,7 @@ def trainings_spread(runs, n_components=100, *, resamples=300):
 
 
 def readable_trainings(table):
-    """A table of trainings to be read: "0.640 ± 0.004", "-0.241 to -0.215".
+    """A table of trainings to be read: "0.640 ± 0.004", "−0.241 to −0.215".
 
     Args:
         table: what :func:`trainings_table` or :func:`trainings_methods` returns.
@@ -152,7 +153,7 @@ def readable_trainings(table):
         >>> columns = {"AUROC": [0.64], "sd": [0.0042], "low": [-0.241], "high": [-0.2152]}
         >>> table = pd.DataFrame(columns | {"verdict": ["loses"]}, index=["Energy"])
         >>> readable_trainings(table).loc["Energy"].tolist()
-        ['0.640 ± 0.004', '-0.241 to -0.215', 'loses']
+        ['0.640 ± 0.004', '−0.241 to −0.215', 'loses']
     """
     deviations = {"density": "density sd", "confidence": "confidence sd", "AUROC": "sd"}
     shown = pd.DataFrame(index=table.index)
@@ -162,7 +163,7 @@ def readable_trainings(table):
             shown[name] = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in pairs]
     intervals = zip(table["low"], table["high"], strict=True)
     shown["density − it" if "AUROC" in table else "density − confidence"] = [
-        "–" if np.isnan(low) else f"{low:+.3f} to {high:+.3f}" for low, high in intervals
+        "–" if np.isnan(low) else interval_text(low, high, 3) for low, high in intervals
     ]
     shown["density …"] = table["verdict"].fillna("–")
     return shown

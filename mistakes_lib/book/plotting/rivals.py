@@ -14,7 +14,7 @@ __all__ = ["rivals"]
 WIDTH, LINE = 5.1, 0.3  # the figure, a line for a test
 HEAD, THUMB, PITCH = 1.35, 0.62, 1.22  # a panel's head, an image, from an image to the next
 FONT = 10  # of all text but the panels' titles
-LETTERS = 17  # a line above an image
+LETTERS = 15  # a line above an image
 
 
 def rivals(results, *, sentences=None, pictures=None):
