@@ -58,7 +58,9 @@ def purify(features, density, *, nu, lr=None, steps=100, batch_size=2048, device
             ``lr`` a mixture, :class:`~mistakes_lib.density.DiagonalGMM`.
         nu: ν ≥ 0, how strongly F is held at F_ref.
         lr: step size above 0; None takes the step that needs none.
-        steps: number of steps at most; 0 returns the features.
+        steps: number of steps at most; 0 returns the features. Without ``lr``, a row that a step
+            moves by no more than rounding (4 units in the last place of its largest feature) rests
+            there.
         batch_size: rows a step; it does not change the result beyond rounding.
         device: "auto", "cpu", "cuda", …
 
@@ -97,12 +99,7 @@ def purify(features, density, *, nu, lr=None, steps=100, batch_size=2048, device
     for start in range(0, len(reference), batch_size):
         rows = slice(start, start + batch_size)
         origin = reference[rows].to(device)  # (b, d)
-        moved = origin
-        for _ in range(steps):
-            before, moved = moved, step(moved, origin)
-            if torch.equal(before, moved):
-                break
-        purified[rows] = moved.cpu()
+        purified[rows] = _descend(step, origin, steps, rests=lr is None).cpu()
     if not torch.isfinite(purified).all():
         raise DivergenceError(f"purification diverged at lr={lr}: use a smaller lr")
     return purified.numpy()
@@ -173,6 +170,23 @@ def purification_objective(features, reference, density, *, nu):
     with torch.no_grad():
         distance = (features - reference).square().sum(dim=1)  # (n,)
         return (_bits_per_dim(features, density) + nu * distance).numpy()
+
+
+def _descend(step, origin, steps, *, rests):
+    """Take the steps; where features may rest, rows that moved by mere rounding are left there."""
+    result = origin.clone()  # (b, d)
+    rounding = 4 * torch.finfo(origin.dtype).eps * origin.abs().amax(dim=1, keepdim=True)  # (b, 1)
+    awake = torch.arange(len(origin), device=origin.device)
+    moved = origin
+    for _ in range(steps):
+        before, moved = moved, step(moved, origin[awake])
+        result[awake] = moved
+        if rests:
+            goes_on = ~((moved - before).abs() <= rounding[awake]).all(dim=1)
+            awake, moved = awake[goes_on], moved[goes_on]
+            if not len(awake):
+                break
+    return result
 
 
 def _gradient_step(moved, origin, *, density, nu, lr):

@@ -15,6 +15,7 @@ from mistakes_lib.purification import (
     purify,
     safe_learning_rate,
 )
+from mistakes_lib.purification import steps as steps_module
 from tests.helpers.blobs import blobs, closed_form
 
 
@@ -76,6 +77,34 @@ def test_the_monotone_step_by_hand():
     expected = (r[0] * -1 + r[1] / 4 + held * 0.0) / (r[0] + r[1] / 4 + held)
     found = purify([[0.0]], density, nu=0.3, steps=1, device="cpu")
     assert found.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("nu", [0.0, 0.05, 5.0])
+def test_a_row_that_rests_early_ends_where_all_its_steps_end(mixture, nu, dtype):
+    """Each row stops by itself: far ones go on. The formula, with every step of every row."""
+    reference = np.concatenate([mixture.means_, blobs(40, seed=11) * 3]).astype(dtype)
+    hold, moved = 2 * nu * reference.shape[1] * math.log(2), reference.astype(float)
+    for _ in range(60):
+        shares = mixture.predict_proba(moved)  # (n, K)
+        stiffness = shares @ mixture.precisions_
+        pulls = shares @ (mixture.means_ * mixture.precisions_)
+        moved = (pulls + hold * reference) / (stiffness + hold)
+    found = purify(reference, mixture, nu=nu, steps=60, device="cpu")
+    tolerance = 1e-9 if dtype == np.float64 else 2e-4
+    np.testing.assert_allclose(found, moved, rtol=tolerance, atol=tolerance)
+
+
+def test_no_step_is_spent_on_rows_that_rest(mixture, monkeypatch):
+    rows = []
+
+    def counted(density, nu, dtype, device, made=steps_module._monotone_step):
+        step = made(density, nu, dtype, device)
+        return lambda moved, origin: rows.append(len(moved)) or step(moved, origin)
+
+    monkeypatch.setattr(steps_module, "_monotone_step", counted)
+    purify(blobs(50, seed=12), mixture, nu=1e3, steps=400, device="cpu")
+    assert rows == sorted(rows, reverse=True) and rows[0] == 50 and len(rows) < 400
 
 
 @pytest.mark.parametrize("nu", [1e12, 1e300])
