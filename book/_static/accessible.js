@@ -13,6 +13,13 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll(".citation-list[role=list]")) {
     list.removeAttribute("role");
   }
+  // On a telephone the ledger's rows are paragraphs: each cell carries its column's heading.
+  for (const table of document.querySelectorAll("#what-reproduces table")) {
+    const headings = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
+    for (const cell of table.querySelectorAll("tbody td:not(:first-child)")) {
+      cell.dataset.heading = headings[cell.cellIndex];
+    }
+  }
   // A picture too wide for a telephone scrolls in its frame; the keyboard must be able to move it.
   const FITS = 525; // pixels: so wide a picture is legible when it is as small as a telephone
   const frames = [...document.querySelectorAll(".figure-frame")];

@@ -143,6 +143,23 @@ def test_the_text_of_figures_is_legible_on_a_telephone(page, opened):
             assert width <= 599 or not figure["scrolls"], figure
 
 
+STACKED = """() => [...document.querySelectorAll('#what-reproduces table')].flatMap(table => {
+    const headings = [...table.querySelectorAll('thead th')].map(cell => cell.textContent.trim());
+    return [...table.querySelectorAll('tbody td:not(:first-child)')].map(cell =>
+        [headings[cell.cellIndex], getComputedStyle(cell, '::before').content]);
+})"""
+
+
+def test_the_ledgers_rows_name_their_columns_on_a_telephone(opened):
+    """Networks stand beside their own verdicts, though the heading of the table is not shown."""
+    open_page, _ = opened
+    tab = open_page("book/claims")
+    tab.set_viewport_size({"width": 390, "height": 900})
+    cells = tab.evaluate(STACKED)
+    assert {heading for heading, _ in cells} > {"verdict", "cifar100 wrn-16-2"}
+    assert [shown for _, shown in cells] == [f'"{heading}: "' for heading, _ in cells]
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_plots_turn_dark_by_night_and_photographs_stay(page, opened):
     open_page, _ = opened
