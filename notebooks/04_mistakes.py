@@ -294,7 +294,7 @@ print(f"interval {spread.interval[0]:.4f} to {spread.interval[1]:.4f}. {spread.s
 spread.sources.round(4).astype(object).fillna("–")
 
 # %% [markdown]
-# The VAE and the MAF start at random, too, and see their batches in random order. A sweep has fitted
+# The VAE and the MAF start at random, too, and see their batches in random order. A sweep fits
 # each five times:
 #
 # ```bash
