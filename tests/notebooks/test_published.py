@@ -198,6 +198,13 @@ def test_pages_show_names_and_no_json(source):
                 assert not re.search(r'^\s*\{\s*"', text), text[:300]
 
 
+def test_no_sentence_of_a_chapter_is_empty(source):
+    """The page would show the name of a Python object in its place."""
+    for outputs in shown_outputs(source):
+        for output in outputs:
+            assert output.get("data", {}).get("text/markdown", "a table or a figure").strip()
+
+
 def test_chapter_opens_with_a_box_and_ends_with_what_it_found(source):
     words = [cell.source for cell in read_source(source).cells if cell.cell_type == "markdown"]
     box = words[0].partition("```{admonition} This chapter")[2].partition("```")[0]
