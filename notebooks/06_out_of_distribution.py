@@ -469,7 +469,7 @@ Markdown(f"In the paper's tables, but not in this run: {' and '.join(missing) or
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 zeros = share_of_zeros({name: batch.features for name, batch in sets.items()})
 zeros["AUROC of density"] = auroc.loc[ours]
-plotting.call_by_name(zeros).round(2)
+plotting.call_by_name(zeros).round(2).astype(object).fillna("–")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 more = zeros["zeros"]["gaussian_noise"] > zeros["zeros"]["test"]

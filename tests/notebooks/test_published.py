@@ -196,6 +196,7 @@ def test_pages_show_names_and_no_json(source):
             for text in texts:
                 assert not IDENTIFIER.search(text), text[:300]
                 assert not re.search(r'^\s*\{\s*"', text), text[:300]
+                assert "<td>NaN</td>" not in text, "a dash stands where there is no number"
 
 
 def test_no_sentence_of_a_chapter_is_empty(source):
