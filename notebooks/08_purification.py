@@ -155,8 +155,8 @@ Markdown(
 # By Jensen's inequality
 # $-\ln p(G) \le -\sum_k r_k \ln \frac{w_k \mathcal N(G; \mu_k, \sigma_k^2)}{r_k}$ for every $G$, with
 # equality at $G = F$. So the objective lies below
-# $Q(G) = \frac{1}{D \ln 2} \sum_k r_k \sum_j \frac{(G_j - \mu_{kj})^2}{2 \sigma_{kj}^2}
-# + \nu \lVert G - F_{\text{ref}} \rVert^2 + \text{const}$ and touches it at $F$. $Q$ is a parabola in
+# $Q(G) = \frac{1}{D \ln 2} \sum_k r_k \sum_j \frac{(G_j - \mu_{kj})^2}{2 \sigma_{kj}^2} +
+# \nu \lVert G - F_{\text{ref}} \rVert^2 + \text{const}$ and touches it at $F$. $Q$ is a parabola in
 # each coordinate, with its minimum at {eq}`eq-monotone`: the objective at $F'$ is at most $Q(F')$,
 # which is at most $Q(F)$, the objective at $F$. At $F$ both have the same gradient, so that $F' = F$
 # only where it is zero. (*Majorise and minimise*: EM is another case.)
@@ -357,7 +357,7 @@ if trained:
     by_training.index.name = f"{trained[0].title}, {len(trained)} trainings"
     summary = by_training[["gain", "corrected", "broken"]].agg(["mean", "std"])
     shown = pd.concat([by_training, summary.rename({"std": "standard deviation"})])
-    shown = shown.rename(columns={"p_value": "p"}).map("{:.2g}".format).replace("nan", "")
+    shown = shown.rename(columns={"p_value": "p"}).map("{:.3g}".format).replace("nan", "")
     display(shown)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}

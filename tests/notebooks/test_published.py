@@ -199,6 +199,14 @@ def test_pages_show_names_and_no_json(source):
                 assert "<td>NaN</td>" not in text, "a dash stands where there is no number"
 
 
+def test_no_line_of_a_formula_begins_a_list(source):
+    """A line that begins with "+ " or "- " inside $…$ would end the paragraph, and the formula."""
+    for cell in committed(source).cells:
+        if cell.cell_type == "markdown":
+            for formula in re.findall(r"(?<!\$)\$(?!\$)([^$]+)\$", cell.source):
+                assert not re.search(r"^\s*[-+*] ", formula, flags=re.MULTILINE), formula
+
+
 def test_no_sentence_of_a_chapter_is_empty(source):
     """The page would show the name of a Python object in its place."""
     for outputs in shown_outputs(source):
