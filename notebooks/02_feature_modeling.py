@@ -151,7 +151,7 @@ Markdown(
 # %%
 mixture = DiagonalGMM(n_components=10, random_state=seed).fit(train.features[:5000])
 print(f"log-likelihood {mixture.score(test.features):.1f} nats")
-print(f"that is {mixture.bits_per_dim(test.features).mean():.2f} bits per dimension")
+print(f"that is {mixture.bits_per_dim(test.features).mean():.4f} bits per dimension")
 
 # %% [markdown]
 # The density {eq}`eq-gmm` in five lines, and equal to the library's:

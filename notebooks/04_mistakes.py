@@ -291,7 +291,7 @@ suspect = np.arange(len(test)) >= test.correct.sum()  # first the correct predic
 spread = spread_of_auroc(stacked, suspect, confidence=confidence, random_state=seed)
 print(f"mean AUROC over the fits ({len(fits)}): {spread.mean:.4f}, ", end="")
 print(f"interval {spread.interval[0]:.4f} to {spread.interval[1]:.4f}. {spread.sentence}")
-spread.sources.round(4).astype(object).fillna("–")
+plotting.with_dashes(spread.sources, digits=4)
 
 # %% [markdown]
 # The VAE and the MAF start at random, too, and see their batches in random order. A sweep fits
@@ -348,7 +348,7 @@ else:
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: three sources of spread"}
 if trained:
     sources = trainings_spread(trained, size, resamples=200)
-    display(sources.sources.round(4).astype(object).fillna("–"))
+    display(plotting.with_dashes(sources.sources, digits=4))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 low, high = sources.interval if trained else (0, 1)
@@ -716,7 +716,7 @@ accuracies = {title: each.info["accuracy"]["test"] for title, each in kinds.item
 by_kind = pd.DataFrame({title: each.AUROC for title, each in side_tables.items()})
 by_kind.columns = [f"{title} ({accuracies[title]:.1%} accurate)" for title in by_kind]
 by_kind = mark_class_agnostic(by_kind.loc[usual], scorers)
-plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
+plotting.with_dashes(plotting.call_by_name(by_kind))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 raw = "Max softmax"  # orders inputs nearly as confidence does

@@ -155,7 +155,8 @@ Markdown(
 #
 # The gradient passes through the network's own standardisation, so $\varepsilon$ is in pixels: 8/255
 # means at most 8 of 256 grey levels, and the 0.1 of the paper's Fig. 1 is 25.5/255. One step in five
-# lines; FGSM is one such step, BIM ten smaller ones. They equal the library's up to the rounding of gradients that are nearly 0.
+# lines; FGSM is one such step, BIM ten smaller ones. They equal the library's up to the rounding of
+# gradients that are nearly 0.
 
 # %%
 network, rows = source.classifier(), source.pictured
@@ -502,7 +503,7 @@ side_tables |= {
 }
 by_kind = pd.DataFrame({key: each.AUROC for key, each in side_tables.items()})
 by_kind = mark_class_agnostic(by_kind.loc[list(scorers)], scorers)
-by_kind = plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
+by_kind = plotting.with_dashes(plotting.call_by_name(by_kind))
 by_kind.xs(weakest, axis=1, level=2)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}

@@ -434,7 +434,7 @@ for each in source.siblings(n_components)[1:]:
         blocks[each.info["title"], name] = block
 by_kind = pd.DataFrame({key: block.AUROC for key, block in blocks.items()}).loc[auroc.index]
 by_kind = mark_class_agnostic(by_kind, scorers, others=["PixelCNN"])
-plotting.call_by_name(by_kind).map("{:.2f}".format).replace("nan", "–")
+plotting.with_dashes(plotting.call_by_name(by_kind))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 below = [
@@ -469,7 +469,7 @@ Markdown(f"In the paper's tables, but not in this run: {' and '.join(missing) or
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 zeros = share_of_zeros({name: batch.features for name, batch in sets.items()})
 zeros["AUROC of density"] = auroc.loc[ours]
-plotting.call_by_name(zeros).round(2).astype(object).fillna("–")
+plotting.with_dashes(plotting.call_by_name(zeros))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 more = zeros["zeros"]["gaussian_noise"] > zeros["zeros"]["test"]

@@ -108,7 +108,9 @@ ensembling = {"epochs", "batch size", "peak learning rate", "L2 weight", "ensemb
 silent = {
     "densenet_bc": {"largest translation (pixels)", "mirroring", "precision"},
     "wide_resnet": wide,
-    "semi_supervised": wide | ensembling | {"ramp-up, ramp-down (epochs)"},
+    "semi_supervised": wide
+    | ensembling
+    | {"ramp-up, ramp-down (epochs)", "labelled share of a batch"},
 }
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}

@@ -93,7 +93,7 @@ Markdown(
 # that only one of the networks should find strange.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-both_sets.unstack("run").map("{:.2f}".format).replace("nan", "–")
+plotting.with_dashes(both_sets.unstack("run"))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 ahead = both_sets.density > both_sets.confidence

@@ -53,6 +53,7 @@ from mistakes_lib import (
     load_run,
     plotting,
     price_of_refusal,
+    score_many,
     score_pairs,
 )
 
@@ -61,20 +62,26 @@ source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 test = source.features("test")
 small = source.scorers(n_components, seed=seed)
 large = source.scorers(n_components_large, seed=seed)
-density = {id(small): f"GMM-{n_components}", id(large): f"GMM-{n_components_large}"}
-cases = {("own mistakes", "test set"): (small, test[test.correct], test[~test.correct])}
-for name in source.experiment.attacks:
-    for level in source.eps_levels:
-        inputs = test[source.attacked], source.attack(name, level / 255)
-        cases["attacks", f"{name.upper()}, {level:g}/255"] = (large, *inputs)
-for name, title in source.ood_sets.items():
-    cases["strange images", title.partition(" (")[0]] = (large, test, source.ood(name))
+pairs = {("own mistakes", "test set"): score_pairs(small, test[test.correct], test[~test.correct])}
+attacks = {
+    ("attacks", f"{name.upper()}, {level:g}/255"): source.attack(name, level / 255)
+    for name in source.experiment.attacks
+    for level in source.eps_levels
+}
+strange = {
+    ("strange images", title.partition(" (")[0]): source.ood(name)
+    for name, title in source.ood_sets.items()
+}
+for trusted, suspects in ((test[source.attacked], attacks), (test, strange)):
+    if suspects:
+        pairs |= score_many(large, trusted, suspects)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: AUROC of every method for every failure"}
 rows, ranking = {}, {}
-for case, (scorers, trusted, suspect) in cases.items():
-    table = auroc_table(score_pairs(scorers, trusted, suspect), confidence=confidence)
-    pair = {"density": density[id(scorers)], "confidence": "Calibrated"}
+for case, side in pairs.items():
+    table = auroc_table(side, confidence=confidence)
+    size = n_components if case[0] == "own mistakes" else n_components_large
+    pair = {"density": f"GMM-{size}", "confidence": "Calibrated"}
     rows[case] = {word: table.AUROC[method] for word, method in pair.items()}
     rows[case] |= {
         f"{w} {end}": table.loc[m, end] for w, m in pair.items() for end in ("low", "high")
@@ -202,7 +209,7 @@ Markdown(
 cheap, dear = price.iloc[:, 0]["confidence"], price.iloc[:, 0]["density"]
 worst = results["confidence"].idxmin()
 better, worse = ("confidence", "density") if cheap > dear else ("density", "confidence")
-passed = attacks_unnoticed(source, large[density[id(large)]])
+passed = attacks_unnoticed(source, large[f"GMM-{n_components_large}"])
 no_defence = (
     f" But a detector is no defence: an attacker who knows it passes unnoticed with "
     f"{best_attack(passed).share:.0%} of the images (chapter 5)."

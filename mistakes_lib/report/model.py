@@ -79,10 +79,10 @@ def report_on_model(
         ...         path = Path(folder, ("cat", "dog")[i % 2], f"{i}.png")
         ...         path.parent.mkdir(exist_ok=True)
         ...         Image.new("RGB", (8, 8), (3 * i, 0, 7 * i % 256)).save(path)
-        ...     name = "mistakes_lib.classifiers:densenet_bc"
-        ...     report, page = report_on_model(name, folder, size=8)
+        ...     name = "torchvision.models:MobileNetV2"
+        ...     report, page = report_on_model(name, folder, size=32)
         >>> report.facts["source"]["model"], "<html" in page
-        ('mistakes_lib.classifiers:densenet_bc', True)
+        ('torchvision.models:MobileNetV2', True)
     """
     names = class_names(images)
     image_size = common_size(used_images(images))

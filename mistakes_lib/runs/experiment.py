@@ -162,6 +162,7 @@ class Experiment:
             "maximum unsupervised weight": self.ensembling.max_weight,
             "ensemble momentum α": self.ensembling.momentum,
             "ramp-up, ramp-down (epochs)": self.ensembling.ramps(self.recipe.epochs),
+            "labelled share of a batch": self.ensembling.labelled_share or "that of all images",
         }
         parts = {name: network[key] for key, name in NETWORK_SETTINGS.items() if key in network}
         training = self.recipe.settings()

@@ -31,6 +31,9 @@ class TemporalEnsembling:
         ramp_up: epochs until the unsupervised weight is w_max.
         ramp_down: epochs at the end over which the learning rate falls to almost 0.
         ramp_up_lr: let the learning rate rise along with the unsupervised weight, as they do.
+        labelled_share: share of each batch that has labels. An epoch then shows each image without
+            a label once, and the others as often as it takes. None: an epoch shows each image once,
+            as theirs does.
 
     A training with fewer epochs than both ramps together shortens both in proportion.
 
@@ -48,6 +51,7 @@ class TemporalEnsembling:
     ramp_up: number(ge=0) = 80
     ramp_down: number(ge=0) = 50
     ramp_up_lr: FLAG = True
+    labelled_share: number(gt=0, lt=1) | None = None
 
     def ramps(self, epochs):
         """Lengths of the ramp-up and the ramp-down in a training of so many epochs.

@@ -70,6 +70,9 @@ def train_temporal_ensembling(
       :func:`~mistakes_lib.training.ensembles.learning_rate_factor`. The original's rate is constant
       between the ramps: ``Recipe(schedule="step", milestones=())``. It also moves Adam's β1 to 0.5
       along the ramp-down; SGD's momentum stays as it is.
+    - With a ``labelled_share`` s the supervised part is the mean over the labelled images of the
+      batch, so 1/s stands for its factor N/M. An image that an epoch shows several times has the
+      mean of its outputs there.
     - Appendix C says "maximum weight decay of 100"; we take it for the maximum weight w_max of
       the unsupervised loss. It names no epochs, ramps or α: they are the original's.
 
@@ -99,7 +102,8 @@ def train_temporal_ensembling(
 
     Raises:
         ValueError: no images, a label out of range, ``labelled`` no mask of the right length, a
-            class without labelled images, or a checkpoint of another training.
+            class without labelled images, a ``labelled_share`` that is no whole image of a batch or
+            does not show each labelled image once an epoch, or a checkpoint of another training.
 
     Example:
         >>> from mistakes_lib.classifiers import FeatureClassifier
@@ -120,6 +124,7 @@ def train_temporal_ensembling(
     ensembling = TemporalEnsembling() if ensembling is None else ensembling
     device = processes.connect(device)
     labels = _known_labels(labels, labelled, len(images), classifier.num_classes)
+    steps = _steps(labels, recipe.batch_size, ensembling.labelled_share)
     signature = signature_of(
         recipe,
         seed,
@@ -151,7 +156,7 @@ def train_temporal_ensembling(
         optimizer,
         recipe,
         signature=signature,
-        steps=math.ceil(len(images) / recipe.batch_size),
+        steps=steps,
         validation=validation,
         checkpoint=checkpoint,
         device=device,
@@ -180,19 +185,56 @@ def _known_labels(labels, labelled, length, num_classes):
     return np.where(mask, labels, UNLABELLED)
 
 
+def _steps(labels, batch_size, labelled_share):
+    """Batches of an epoch."""
+    if labelled_share is None:
+        return math.ceil(len(labels) / batch_size)
+    known = int((labels != UNLABELLED).sum())
+    of_batch = round(labelled_share * batch_size)
+    if not 0 < of_batch < batch_size or known == len(labels):
+        raise ValueError(
+            f"labelled_share={labelled_share:g} makes {of_batch} of {batch_size} images of a batch "
+            "labelled, but a batch needs some with labels and some without"
+        )
+    steps = math.ceil((len(labels) - known) / (batch_size - of_batch))
+    if steps * of_batch < known:
+        raise ValueError(
+            f"labelled_share={labelled_share:g} shows {steps * of_batch} labelled images an epoch, "
+            f"but there are {known}: it must be about {known / len(labels):.2g} or more"
+        )
+    return steps
+
+
+def _batches(labels, batch_size, labelled_share, generator):
+    """Rows of each batch of an epoch, a list of Tensors."""
+    order = torch.randperm(len(labels), generator=generator, device=labels.device)
+    if labelled_share is None:
+        return order.split(batch_size)
+    has_label = labels[order] != UNLABELLED
+    known, others = order[has_label], order[~has_label]
+    of_batch = round(labelled_share * batch_size)
+    free = others.split(batch_size - of_batch)
+    drawn = [known]
+    while sum(map(len, drawn)) < len(free) * of_batch:
+        again = torch.randperm(len(known), generator=generator, device=labels.device)
+        drawn.append(known[again])
+    parts = zip(torch.cat(drawn).split(of_batch), free, strict=False)
+    return [torch.cat(pair) for pair in parts]
+
+
 def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, epoch, seed, bar):
     """One pass over the images: its record, and the softmax output (n, c) that each image got."""
     generator = epoch_generator(seed, epoch, images.device)
-    order = torch.randperm(len(images), generator=generator, device=images.device)
     forward.train()
-    known = int((labels != UNLABELLED).sum())
-    share = known / len(images)  # M/N
+    share = int((labels != UNLABELLED).sum()) / len(images)  # M/N
     weight = unsupervised_weight(ensembling, epoch, recipe.epochs, share)
     factor = learning_rate_factor(ensembling, epoch, recipe.epochs)
-    outputs = torch.zeros_like(targets)  # of this process's images
+    outputs = torch.zeros_like(targets)  # of this process's images, summed
+    shown = torch.zeros(len(images), 1, device=images.device)
     sums = torch.zeros(2, device=images.device, dtype=torch.float64)
     hits = torch.zeros((), device=images.device, dtype=torch.int64)
-    batches = order.split(recipe.batch_size)
+    batches = _batches(labels, recipe.batch_size, ensembling.labelled_share, generator)
+    known = sum(int((labels[rows] != UNLABELLED).sum()) for rows in batches)  # shown in all
     for step, rows in enumerate(batches, start=epoch * len(batches)):
         lr = factor * learning_rate(recipe, step, len(batches))
         set_learning_rate(optimizer, lr)
@@ -208,25 +250,30 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
                 logits, labels[mine], ignore_index=UNLABELLED, reduction="sum"
             )
             unsupervised = (z - targets[mine]).square().sum() / z.shape[1]
-            part = (supervised + weight * unsupervised) / share
+            of_batch = share  # what supervised is divided by, to be a mean over images with labels
+            if ensembling.labelled_share is not None:
+                of_batch = int((labels[rows] != UNLABELLED).sum()) / len(rows)
+            part = supervised / of_batch + weight * unsupervised / share
             loss = part * processes.count() / len(rows)  # gradients are averaged over processes
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        outputs[mine] = z.detach()
+        outputs.index_add_(0, mine, z.detach())
+        shown.index_add_(0, mine, torch.ones(len(mine), 1, device=images.device))
         parts = torch.stack([supervised, unsupervised]).detach()
         sums += parts
         hits += (logits.argmax(1) == labels[mine]).sum()
         bar.update()
         if bar.n % 20 == 0:
             bar.set_postfix(
-                supervised=f"{parts[0].item() / (share * max(len(mine), 1)):.4f}",
+                supervised=f"{parts[0].item() / (of_batch * max(len(mine), 1)):.4f}",
                 unsupervised=f"{parts[1].item() / max(len(mine), 1):.4f}",
                 weight=f"{weight:.2f}",
                 lr=f"{lr:.4f}",
             )
-    outputs, sums, hits = map(processes.total, (outputs, sums, hits))
-    supervised, unsupervised = sums[0].item() / known, sums[1].item() / len(images)
+    outputs, shown, sums, hits = map(processes.total, (outputs, shown, sums, hits))
+    supervised = sums[0].item() / known
+    unsupervised = sums[1].item() / sum(map(len, batches))
     loss = supervised + weight / share * unsupervised
     record = {
         "epoch": epoch + 1,
@@ -237,4 +284,4 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
         "unsupervised_loss": unsupervised,
         "accuracy": hits.item() / known,
     }
-    return record, outputs
+    return record, outputs / shown

@@ -259,6 +259,13 @@ def test_names_of_the_book():
     assert named.columns.tolist() == [("net", "SVHN"), ("net", "a_b")]
 
 
+def test_a_table_has_its_zeros_its_signs_and_a_dash_where_there_is_no_number():
+    table = pd.DataFrame({"a": [0.5, np.nan], "b": [-1.0, 2]}, index=["x", "y"])
+    written = plotting.with_dashes(table, digits=3)
+    assert written.to_numpy().tolist() == [["0.500", "−1.000"], ["–", "2.000"]]
+    assert written.index.tolist() == ["x", "y"]
+
+
 # --- captions and galleries ----------------------------------------------------------------------
 
 

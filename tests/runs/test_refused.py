@@ -255,6 +255,7 @@ def test_the_published_runs_experiments_are_accepted(run):
     again = json.loads(json.dumps(run.experiment.to_dict()))
     recipes = [[each.pop("recipe"), *each.pop("then", [])] for each in (written, again)]
     knowing = [each.pop("adaptive", None) or {} for each in (written, again)]
+    semi = [each.pop("ensembling", None) or {} for each in (written, again)]
     assert written == {name: again[name] for name in written}
     more = set(again) - set(written)  # which a run of before does not know, nor asks for
     assert not any(again[name] for name in more)
@@ -262,6 +263,8 @@ def test_the_published_runs_experiments_are_accepted(run):
         assert ours.items() <= theirs.items()
         assert Recipe(**ours) == Recipe(**theirs)
     assert knowing[0].items() <= knowing[1].items()
+    assert semi[0].items() <= semi[1].items()
+    assert bool(semi[0]) == bool(semi[1])
     assert not knowing[0] or AdaptiveAttack(**knowing[0]) == run.experiment.adaptive
 
 

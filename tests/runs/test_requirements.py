@@ -8,6 +8,7 @@ import pytest
 from mistakes_lib.data.originals import ORIGINALS
 from mistakes_lib.runs import Run
 from mistakes_lib.runs.files import CLASSIFIER, HEAD
+from mistakes_lib.scores import TemperatureScaling
 from mistakes_lib.support.locations import PUBLISHED_RUNS
 from mistakes_lib.support.storage import read_yaml
 
@@ -35,6 +36,16 @@ def test_it_was_made_of_the_original_images(name):
 @pytest.mark.parametrize("name", ASKED["reach"])
 def test_it_is_right_often_enough(name):
     assert accuracy_of(published(name)) >= ASKED["reach"][name]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, asked in ASKED["reach"].items() if "temperature" in asked]
+)
+def test_it_is_over_confident(name):
+    run, asked = published(name), ASKED["reach"][name]
+    assert run.info["accuracy"]["train"] > asked["training_accuracy"]
+    scaled = TemperatureScaling().fit(run.features("validation"))
+    assert scaled.temperature_ > asked["temperature"]
 
 
 def test_trainings_differ_in_their_seed_alone():

@@ -34,7 +34,23 @@ from tests.helpers.training import (
 )
 
 
-def by_hand(classifier, images, labels, labelled, recipe, *, max_weight, seed):
+def batches_by_hand(labelled, batch_size, of_batch, generator):
+    """Rows of each batch; ``of_batch`` of them are labelled, or as many as chance has it."""
+    order = torch.randperm(len(labelled), generator=generator).tolist()
+    if of_batch is None:
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    known, free = [i for i in order if labelled[i]], [i for i in order if not labelled[i]]
+    queue, batches = list(known), []
+    while free:
+        while len(queue) < of_batch:
+            again = torch.randperm(len(known), generator=generator).tolist()
+            queue += [known[i] for i in again]
+        batches.append(queue[:of_batch] + free[: batch_size - of_batch])
+        queue, free = queue[of_batch:], free[batch_size - of_batch :]
+    return batches
+
+
+def by_hand(classifier, images, labels, labelled, recipe, *, max_weight, seed, of_batch=None):
     """Algorithm 2 of Laine & Aila, its loss divided by M/N, without ramps."""
     x, y = torch.tensor(images).float() / 255, torch.tensor(labels)
     share = labelled.mean()
@@ -50,27 +66,29 @@ def by_hand(classifier, images, labels, labelled, recipe, *, max_weight, seed):
     for epoch in range(recipe.epochs):
         weight = max_weight * share if epoch else 0
         epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch_seed))
-        outputs = torch.zeros(len(x), 10)
-        supervised = unsupervised = 0.0
-        for start in range(0, len(x), recipe.batch_size):
-            batch = order[start : start + recipe.batch_size].tolist()
+        generator = torch.Generator().manual_seed(epoch_seed)
+        batches = batches_by_hand(labelled, recipe.batch_size, of_batch, generator)
+        outputs = [[] for _ in x]
+        supervised, unsupervised = [], []
+        for batch in batches:
             z = classifier(x[batch]).softmax(1)
             loss = 0.0
+            of_loss = share if of_batch is None else of_batch / len(batch)
             for row, i in enumerate(batch):
                 distance = ((z[row] - targets[i]) ** 2).sum() / 10
-                loss = loss + weight * distance / len(batch)
-                unsupervised += distance.item() / len(x)
+                loss = loss + weight / share * distance / len(batch)
+                unsupervised.append(distance.item())
                 if labelled[i]:
-                    loss = loss - z[row, y[i]].log() / len(batch)
-                    supervised -= z[row, y[i]].log().item() / labelled.sum()
-                outputs[i] = z[row].detach()
+                    loss = loss - z[row, y[i]].log() / len(batch) / of_loss
+                    supervised.append(-z[row, y[i]].log().item())
+                outputs[i].append(z[row].detach())
             optimizer.zero_grad()
-            (loss / share).backward()
+            loss.backward()
             optimizer.step()
-        ensemble = 0.6 * ensemble + 0.4 * outputs
+        seen = torch.stack([torch.stack(each).mean(0) for each in outputs])
+        ensemble = 0.6 * ensemble + 0.4 * seen
         targets = ensemble / (1 - 0.6 ** (epoch + 1))
-        history.append((weight, supervised + weight / share * unsupervised))
+        history.append((weight, np.mean(supervised) + weight / share * np.mean(unsupervised)))
     return history
 
 
@@ -94,6 +112,37 @@ def test_training_is_the_loop_written_by_hand(epochs, batch_size):
         assert record["loss"] == pytest.approx(parts[0] + weight / 0.3 * parts[1])
         assert record["lr"] == 0.01
     assert not ours.training
+
+
+@pytest.mark.parametrize("of_batch", [10, 16, 31])
+def test_with_a_share_of_labels_it_is_the_loop_written_by_hand(of_batch):
+    images, labels, labelled = labelled_digits()
+    recipe = Recipe(epochs=3, batch_size=32, lr=0.01, **PLAIN)
+    ours, peer = tiny_net(), tiny_net()
+    ensembling = TemporalEnsembling(max_weight=20, labelled_share=of_batch / 32, **NO_RAMPS)
+    history = train_temporal_ensembling(
+        ours, images, labels, labelled, recipe, ensembling=ensembling, seed=5, **QUIET
+    )
+    settings = {"max_weight": 20, "seed": 5, "of_batch": of_batch}
+    expected = by_hand(peer, images, labels, labelled, recipe, **settings)
+    assert_close(ours, peer, 1e-5)
+    for record, (weight, loss) in zip(history, expected, strict=True):
+        assert record["unsupervised_weight"] == pytest.approx(weight)
+        assert record["loss"] == pytest.approx(loss, rel=1e-5)
+        assert 0 <= record["accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("labelled_share", "complaint"),
+    [
+        (0.01, "makes 0 of 32 images"),
+        (0.99, "makes 32 of 32 images"),
+        (0.2, r"shows 18 labelled images an epoch, but there are 30: .* 0.3 or more"),
+    ],
+)
+def test_a_share_of_labels_that_cannot_be_is_refused(labelled_share, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        trained(ensembling=TemporalEnsembling(labelled_share=labelled_share))
 
 
 def test_with_weight_zero_and_all_labels_it_is_supervised_training():
@@ -179,14 +228,17 @@ def test_the_seed_decides_and_the_callers_random_state_is_untouched():
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
+@pytest.mark.parametrize("labelled_share", [None, 0.46])  # of 32 images 15
 @pytest.mark.parametrize(
-    ("batch", "precision"),  # 4 batches an epoch
-    [(2, "float32"), (4, "float32"), (10, "float32"), (15, "float32"), (10, "bfloat16")],
+    ("batch", "precision"),  # 4 or 5 batches an epoch
+    [(2, "float32"), (5, "float32"), (11, "float32"), (15, "float32"), (11, "bfloat16")],
 )
-def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, batch, precision):
+def test_an_interrupted_training_ends_in_the_same_bits(
+    monkeypatch, tmp_path, batch, precision, labelled_share
+):
     images, labels, _ = labelled_digits()
     recipe = Recipe(epochs=4, batch_size=32, lr=0.05, schedule="one_cycle", precision=precision)
-    ensembling = TemporalEnsembling(ramp_up=2, ramp_down=1)
+    ensembling = TemporalEnsembling(ramp_up=2, ramp_down=1, labelled_share=labelled_share)
     options = {"seed": 3, "validation": (images, labels), "ensembling": ensembling}
     undisturbed, expected = trained(recipe, **options)
 
@@ -194,12 +246,13 @@ def test_an_interrupted_training_ends_in_the_same_bits(monkeypatch, tmp_path, ba
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at_batch(patch, temporal_ensembling, batch)
         trained(recipe, checkpoint=checkpoint, **options)
-    assert checkpoint.exists() == (batch >= 4)
-    if batch >= 4:
+    of_epoch = 4 if labelled_share is None else 5
+    assert checkpoint.exists() == (batch >= of_epoch)
+    if batch >= of_epoch:
         ensemble = load_arrays(checkpoint)[0]["state.ensemble"]
-        np.testing.assert_allclose(ensemble.sum(1), 1 - 0.6 ** (batch // 4), rtol=1e-5)
+        np.testing.assert_allclose(ensemble.sum(1), 1 - 0.6 ** (batch // of_epoch), rtol=1e-5)
     # As a new process would: a new network, with other weights if there are some on disk.
-    network = small_densenet(seed=7 if batch >= 4 else 0)
+    network = small_densenet(seed=7 if batch >= of_epoch else 0)
     resumed, history = trained(recipe, network=network, checkpoint=checkpoint, **options)
     assert_same_bits(resumed, undisturbed)
     assert without_times(history) == without_times(expected)

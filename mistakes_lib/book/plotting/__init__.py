@@ -33,6 +33,7 @@ from mistakes_lib.book.plotting.style import (
     method_name,
     new_figure,
     set_name,
+    with_dashes,
 )
 
 __all__ = [
@@ -61,4 +62,5 @@ __all__ = [
     "sheet_images",
     "subspace_dots",
     "training_curves",
+    "with_dashes",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "method_name",
     "new_figure",
     "set_name",
+    "with_dashes",
 ]
 
 PALETTE = sns.color_palette("colorblind")
@@ -122,6 +123,30 @@ def _known_set(label):
     return (
         set_name(label) if label in SETS or re.match(r"(attack\.)?(fgsm|bim)[_-]", label) else label
     )
+
+
+def with_dashes(table, *, digits=2):
+    """A table for readers: numbers as text of so many decimals, a dash where there is none.
+
+    Args:
+        table: DataFrame of numbers, NaN where one is missing.
+        digits: decimals of each number, trailing zeros among them.
+
+    Returns:
+        DataFrame of str with the same labels.
+
+    Example:
+        >>> import pandas as pd
+        >>> with_dashes(pd.DataFrame({"AUROC": [0.9, float("nan")], "gap": [-0.25, 0.1]}))
+          AUROC    gap
+        0  0.90  −0.25
+        1     –   0.10
+    """
+
+    def written(number):
+        return "–" if np.isnan(number) else f"{number:.{digits}f}".replace("-", "−")
+
+    return table.map(written)
 
 
 def method_looks(areas):
