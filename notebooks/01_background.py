@@ -40,7 +40,7 @@ confidence = 0.95  # of intervals and tests
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from mistakes_lib import (
     MaxSoftmax,
@@ -161,7 +161,7 @@ if len(rows):
         "above them, and on all images of the last row.",
     )
 else:
-    print(f"The run of {source.title} keeps no images, so none can be shown.")
+    display(Markdown(f"The run of {source.title} keeps no images, so none can be shown."))
 
 # %% [markdown]
 # ## Does the network warn?

@@ -40,7 +40,7 @@ confidence = 0.95  # of intervals and tests
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Imports and data"}
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from PIL import Image
 from scipy.special import expit, logit
 from scipy.stats import norm
@@ -249,7 +249,7 @@ Markdown(text)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "A row of training images above a row of images that the PixelCNN has drawn", "classes": "photograph"}}
 if not bits:
-    print("Without a PixelCNN there are no samples.")
+    display(Markdown("Without a PixelCNN there are no samples."))
 else:
     sheet = Image.open(source.figure("drawings"))
     figure, ax = plotting.new_figure(width=8, height=1.6)

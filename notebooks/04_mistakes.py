@@ -338,7 +338,7 @@ if trained:
     by_training = by_training.rename_axis(f"{trained[0].title}, {len(trained)} trainings")
     display(plotting.call_by_name(mark_class_agnostic(by_training, scorers)))
 else:
-    print("No network of this book was trained more than once.")
+    display(Markdown("No network of this book was trained more than once."))
 
 # %% [markdown]
 # What moves the AUROC of density most? It may be the training, the fit of the mixture (which one training
@@ -376,7 +376,7 @@ names = {"value": "AUROC", "n_components": "number of Gaussians K"}
 swept = swept[swept.metric.str.startswith("auroc.")].rename(columns=names)
 swept["detection of"] = swept.metric.str.removeprefix("auroc.").map(plotting.set_name)
 if swept.empty:
-    print(f"No sweep of {source.title} is published.")
+    display(Markdown(f"No sweep of {source.title} is published."))
 else:
     figure, ax = plotting.new_figure(width=6.5)
     x = names["n_components"]

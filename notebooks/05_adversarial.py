@@ -204,7 +204,7 @@ if len(rows):
         "for, and its confidence.",
     )
 else:
-    print(f"The run of {source.title} keeps no images, so none can be shown.")
+    display(Markdown(f"The run of {source.title} keeps no images, so none can be shown."))
 
 # %% [markdown] tags=["appendix"]
 # An attack that does not fool the network needs no detection. How often do these attacks fool it?
@@ -216,7 +216,9 @@ fooled = pd.DataFrame(
         for (name, level), batch in adversarial.items()
     }
 )
-print(f"accuracy on the same {len(clean):,} clean images: {clean.accuracy:.1%}")
+display(
+    Markdown(f"On the same {len(clean):,} images, clean, its accuracy is {clean.accuracy:.1%}.")
+)
 fooled.map("{:.1%}".format)
 
 # %% [markdown] tags=["appendix"]
@@ -236,9 +238,9 @@ if len(stepwise):
     stepwise.index.names = ["ε", "steps"]
     display(stepwise.round(3))
     moved = stepwise.density.groupby(level=0).agg(np.ptp).max()
-    print(f"With the other steps the AUROC of density changes by at most {moved:.3f}.")
+    display(Markdown(f"With the other steps the AUROC of density changes by at most {moved:.3f}."))
 else:
-    print(f"The run of {source.title} holds no attack with its authors' steps.")
+    display(Markdown(f"The run of {source.title} holds no attack with its authors' steps."))
 
 # %% [markdown] tags=["appendix"]
 # ## Where adversarial features lie
@@ -395,10 +397,15 @@ Markdown(
 natural = clean[~clean.correct]
 forced = source.attack("bim", eps)[clean.correct]
 forced = forced[~forced.correct]
+told = "This run has mistakes of one of the two kinds only."
 if len(forced) and len(natural):
-    result = score_pairs({ours: scorers[ours]}, natural, forced)
-    print(f"{len(natural)} natural against {len(forced)} adversarial mistakes (BIM)")
-    print(f"AUROC {detection_table(result, random_state=seed).AUROC.iloc[0]:.3f}")
+    stranger = auroc_table(score_pairs({ours: scorers[ours]}, natural, forced)).AUROC[ours]
+    told = (
+        f"Density tells {len(forced):,} adversarial mistakes (BIM) from {len(natural):,} natural ones "
+        f"with an AUROC of {stranger:.3f}: the {'adversarial' if stranger > 0.5 else 'natural'} ones "
+        "are stranger."
+    )
+Markdown(told)
 
 # %% [markdown]
 # ## An attacker who knows the detector

@@ -202,7 +202,7 @@ if panels:
         f"{top:.2f}.{lacks}",
     )
 else:
-    print(f"No picture can be shown here.{lacks}")
+    display(Markdown(f"No picture can be shown here.{lacks}"))
 
 # %% [markdown]
 # ## Likelihood of their features
@@ -303,9 +303,13 @@ overlap = pd.DataFrame(overlap).T
 if len(overlap):
     display(overlap.round(3))
     change = (overlap.iloc[1] - overlap.iloc[0]).round(3)
-    print(f"Without them density gains {change.density:+.3f}, confidence {change.confidence:+.3f}.")
+    display(
+        Markdown(
+            f"Without them density gains {change.density:+.3f}, confidence {change.confidence:+.3f}."
+        )
+    )
 else:
-    print(f"The run of {source.title} does not say what its strange images show.")
+    display(Markdown(f"The run of {source.title} does not say what its strange images show."))
 
 # %% [markdown]
 # The same with intervals, one panel a set.

@@ -1,7 +1,6 @@
 """The claims of the paper that a chapter judges, with their verdicts on one run."""
 
 import html
-import re
 
 from mistakes_lib.book.claims import (
     NOT,
@@ -13,7 +12,6 @@ from mistakes_lib.book.claims import (
 )
 from mistakes_lib.book.evidence import stored_evidence
 from mistakes_lib.book.matrix import judge_runs
-from mistakes_lib.book.plotting.style import set_name
 from mistakes_lib.support.locations import BOOK
 
 __all__ = ["claim_badges"]
@@ -73,6 +71,5 @@ def _item(judgement):
     badge = f'<span class="sd-badge sd-bg-{colour} sd-bg-text-{colour}">{judgement.verdict}</span>'
     says = html.escape(" ".join(claim.says.split()))
     link = f'<a href="../claims.html#claim-{claim.id}">{says}</a>'
-    ours = re.sub(r"\b[a-z]+_[a-z0-9_]+", lambda found: set_name(found[0]), judgement.ours)
-    ours = f" Here: {html.escape(ours)}." if ours else ""
+    ours = f" Here: {html.escape(judgement.ours)}." if judgement.ours else ""
     return f"- {badge} {link} (the paper's {claim.section}){ours}"

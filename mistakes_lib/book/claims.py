@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from mistakes_lib.book.names import in_words
 from mistakes_lib.support.storage import read_yaml
 
 __all__ = [
@@ -289,7 +290,7 @@ def _judge(claim, names):
         rules = {REPRODUCED: claim.reproduced, PARTLY: claim.partly, UNDECIDED: claim.undecided}
         rules = {verdict: rule or "1 < 0" for verdict, rule in rules.items()}
         held = [verdict for verdict, rule in rules.items() if _evaluate(rule, names)]
-        ours = claim.ours.format_map(names)
+        ours = in_words(claim.ours.format_map(names))
     except (NameError, AttributeError, KeyError):
         return Judgement(claim, UNTESTABLE, f"missing: {claim.needs}" if claim.needs else "")
     return Judgement(claim, held[0] if held else NOT, ours)

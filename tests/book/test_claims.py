@@ -344,3 +344,9 @@ def test_a_claim_of_unlike_things_is_decided_by_its_own_rule():
     assert [verdict(claim, {"a": {"b": b}}) for b in (-2, 0, 2)] == [NOT, REPRODUCED, NOT]
     assert judge([claim], {"a": {"b": 0}})[0].ours == "b = 0"
     assert verdict(claim, {"a": {"c": 0}}) == UNTESTABLE
+
+
+def test_our_numbers_are_told_with_names_and_no_identifiers():
+    told = {judgement.ours for judgement in judge(CLAIMS, RIGHT)}
+    assert any("BIM, ε = 1/255" in each for each in told)
+    assert not [each for each in told if re.search(r"[a-z]_[a-z0-9]|svhn", each)]

@@ -4,6 +4,7 @@ A method has one colour and one name in the whole book: the density of features 
 network's confidence orange.
 """
 
+from mistakes_lib.book.names import call_by_name, method_name, set_name, with_dashes
 from mistakes_lib.book.plotting.captions import Figures
 from mistakes_lib.book.plotting.comparisons import (
     dots_with_intervals,
@@ -29,11 +30,7 @@ from mistakes_lib.book.plotting.style import (
     DENSITY,
     LINES,
     PALETTE,
-    call_by_name,
-    method_name,
     new_figure,
-    set_name,
-    with_dashes,
 )
 
 __all__ = [
