@@ -139,10 +139,15 @@ Markdown(
 # - **Temporal Ensembling: everything but the 100 labels per class and "a maximum weight decay of
 #   100"**, which is taken for the largest weight of the unsupervised loss: at a weight *decay* of
 #   100 nothing would be learnt. Ramps and momentum are the original's {cite}`laine2017temporal`, and so is the
-#   scaling of that weight with the share of labelled images. They train with Adam {cite}`kingma2015adam`; with SGD the loss
-#   is divided by that share, so that learning rate and weight decay keep their meaning.
-# - **All**: black borders, He initialisation {cite}`he2015delving`, and for the DenseNet tanh after the last batch
-#   normalisation, before the average over positions.
+#   scaling of that weight with the share of labelled images. They train with Adam
+#   {cite}`kingma2015adam`; with SGD the loss is divided by that share, so that learning rate and weight
+#   decay keep their meaning.
+# - **Recipes** were compared on validation images, never on test images. The larger Wide ResNet got a second
+#   cycle after its first one, and at last epochs without augmentation until it knew its training images by
+#   heart, because the paper's is over-confident. Trainings on two cores see smaller images in their first
+#   epochs.
+# - **All**: black borders, He initialisation {cite}`he2015delving`, and for the DenseNet tanh after the
+#   last batch normalisation, before the average over positions.
 #
 # With a GPU, `mistakes train paper --preset wrn_28_10` trains a classifier as printed, and
 # `mistakes run` also computes what the chapters read; `accelerate launch -m mistakes_lib train …`
