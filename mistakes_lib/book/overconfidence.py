@@ -71,6 +71,11 @@ def overconfidence_sentence(table):
     if len(table) < 3 or table["temperature"].nunique() < 2 or table[GAP].nunique() < 2:
         return f"The networks ({len(table)}) are too few, or too much alike, to tell."
     rho, p_value = spearmanr(table["temperature"], table[GAP])
+    if round(abs(rho), 2) == 0:
+        return (
+            f"Over {len(table)} networks the gap neither rises nor falls with the temperature "
+            "(Spearman's ρ = 0.00)."
+        )
     way = "rises" if rho > 0 else "falls"
     sure = "" if p_value < 0.05 else ", which chance explains as well"
     return (

@@ -30,5 +30,7 @@ def test_the_sentence_follows_the_ranks():
 
     assert "rises with the temperature (Spearman's ρ = +1.00" in sentence([0.1, 0.2, 0.3, 0.4, 0.5])
     assert "falls" in sentence([0.5, 0.4, 0.3, 0.2, 0.1])
-    assert "chance explains" in sentence([0.1, 0.3, 0.2, 0.15, 0.12])
+    flat = sentence([-0.183, -0.274, -0.252, -0.233, -0.206])  # Σd² = 20, so that ρ is 0
+    assert "neither rises nor falls with the temperature (Spearman's ρ = 0.00)" in flat
+    assert "chance explains" in sentence([0.1, 0.3, 0.2, 0.15, 0.25])
     assert "too few" in sentence([0.1, 0.2])
