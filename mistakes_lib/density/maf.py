@@ -40,7 +40,7 @@ class FeatureMAF(NetworkDensity):
             weights are kept. 0, as in the paper, trains all epochs on all rows.
         patience: see there.
         device: "auto", "cpu", "cuda", …
-        random_state: seed of training and of :meth:`sample`.
+        random_state: seed of training and of ``sample``.
         verbose: 1 shows a progress bar over the epochs.
 
     Attributes:

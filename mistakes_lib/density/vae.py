@@ -21,7 +21,7 @@ class FeatureVAE(NetworkDensity):
     deviation of a diagonal Gaussian (the "Gaussian MLP" of Kingma & Welling), so the decoder's
     variance is learned, for each feature and each z. Features are standardised inside.
 
-    No log-likelihood is exact here. :meth:`score_samples` is not the bare ELBO but the
+    No log-likelihood is exact here. ``score_samples`` is not the bare ELBO but the
     importance-sampled estimate (Burda et al.)
 
         log p(F) ≈ log 1/S Σ_s p(F | z_s) p(z_s) / q(z_s | F),   z_s ~ q(z | F),
@@ -45,7 +45,7 @@ class FeatureVAE(NetworkDensity):
             weights are kept. 0, as in the paper, trains all epochs on all rows.
         patience: see there.
         device: "auto", "cpu", "cuda", …
-        random_state: seed of training, of the importance samples and of :meth:`sample`.
+        random_state: seed of training, of the importance samples and of ``sample``.
         verbose: 1 shows a progress bar over the epochs.
 
     Attributes:
@@ -106,7 +106,7 @@ class FeatureVAE(NetworkDensity):
         self.verbose = verbose
 
     def standard_error(self, X):
-        """Monte Carlo standard error of each row's :meth:`score_samples`, float64 (n,), nats.
+        """Monte Carlo standard error of each row's ``score_samples``, float64 (n,), nats.
 
         By the delta method: the relative standard error of the mean importance weight. It is to be
         trusted where it is small. It cannot exceed 1, which says that a single draw carries the

@@ -51,7 +51,7 @@ class MaxSoftmax(Scorer):
             float64 (n,).
 
         Raises:
-            TypeError, ValueError: as :meth:`score`.
+            TypeError, ValueError: as :meth:`~mistakes_lib.scores.Scorer.score_samples`.
 
         Example:
             >>> from mistakes_lib.features.feature_set import FeatureSet
