@@ -54,6 +54,14 @@ NOT_SHOWN = """() => [...document.images]
 WITHOUT_ALT = """() => [...document.images]
     .filter(image => !image.hasAttribute('alt') || image.alt === image.getAttribute('src'))
     .map(image => image.src)"""
+WITH_HYPHEN = """() => [...document.querySelectorAll('article p, article td, article figcaption')]
+    .filter(part => !part.closest('pre, dl.py, iframe'))
+    .map(part => {
+        const copy = part.cloneNode(true);
+        copy.querySelectorAll('code, .math, mjx-container').forEach(child => child.remove());
+        return copy.textContent;
+    })
+    .filter(text => /(^|[\\s(=])-\\d/.test(text))"""
 
 
 @every_page
@@ -70,6 +78,7 @@ def test_page_is_whole_at_every_width_by_day_and_by_night(page, opened):
             tab.screenshot(path=SCREENSHOTS / picture)
     assert tab.evaluate(NOT_SHOWN) == []
     assert tab.evaluate(WITHOUT_ALT) == []
+    assert tab.evaluate(WITH_HYPHEN) == [], "a negative number needs a minus sign"
     assert tab.locator("mjx-merror").count() == 0
     assert tab.locator("mjx-container").count() >= tab.locator(".math").count()
     assert [said for said in complaints if not said.startswith(CHATTER)] == []
