@@ -205,7 +205,8 @@ def matrix_page(claims, evidence, conditions):
         >>> "{bdg-success}`reproduced`" in page and "b = 2" in page
         True
     """
-    cells, runs = judge_runs(claims, evidence), list(evidence)
+    cells, titles = judge_runs(claims, evidence), _titles(evidence)
+    runs = list(evidence)
     verdicts, networks = judge_networks(cells), list(dict.fromkeys(map(_network, runs)))
     lines = [*overall_sentences(claims, cells), ""]
     lines = "\n\n".join(lines).splitlines()
@@ -213,7 +214,8 @@ def matrix_page(claims, evidence, conditions):
         members = [claim for claim in claims if claim.contribution == number]
         if not members:
             continue
-        lines += [f"## {title}", "", f"| claim | {' | '.join(map(_short, networks))} |"]
+        heads = [titles[network] for network in networks]
+        lines += [f"## {title}", "", f"| claim | {' | '.join(heads)} |"]
         lines += ["|---" * (len(networks) + 1) + "|"]
         for claim in members:
             star = "**central** " if claim.central else ""
@@ -223,11 +225,11 @@ def matrix_page(claims, evidence, conditions):
         lines.append("")
     lines += ["## The rules, and each run's numbers", ""]
     for claim in claims:
-        lines += _section(claim, cells, runs, conditions)
+        lines += _section(claim, cells, titles, conditions, runs)
     return "\n".join(lines) + "\n"
 
 
-def _section(claim, cells, runs, conditions):
+def _section(claim, cells, titles, conditions, runs):
     printed = f", {claim.printed}" if claim.printed else ""
     lines = [f"(claim-{claim.id})=", f"### {claim.says}", ""]
     lines += [f"- the paper: {claim.section}{printed}", *rule_lines(claim)]
@@ -249,7 +251,7 @@ def _section(claim, cells, runs, conditions):
         gaps = [text for text in near if text != "same"]
         near = "; ".join(gaps) or ("same as the paper's" if near else NOT_ABOUT)
         several = sum(_network(other) == _network(run) for other in runs) > 1
-        name = _short(run if several else _network(run))
+        name = titles[run if several else _network(run)]
         row = (name, BADGES[judgement.verdict], judgement.ours or NOT_ABOUT, near)
         lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |")
     return [*lines, ""]
@@ -269,6 +271,13 @@ def _network(run):
     return head if head and last.startswith("seed") else run
 
 
-def _short(run):
-    """A run's or a network's name without slashes: "cifar100/wrn_16_2" → "cifar100 wrn-16-2"."""
-    return run.replace("/", " ").replace("_", "-")
+def _titles(evidence):
+    """What the page calls each network and each of its runs, such as "WRN-16-2 on CIFAR-100"."""
+    titles = {}
+    for run, topics in evidence.items():
+        network = _network(run)
+        title = topics.get("run", {}).get("title", network)
+        titles.setdefault(network, title)
+        if run != network:
+            titles[run] = f"{title}, seed {run.rpartition('/seed')[2]}"
+    return titles

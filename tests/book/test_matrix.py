@@ -76,7 +76,7 @@ def test_the_page_has_a_row_a_claim_a_column_a_run_and_the_conditions():
     assert [row.index(f"bdg-{kind}") for kind in verdicts] == sorted(
         row.index(f"bdg-{kind}") for kind in verdicts
     )
-    assert "| claim | cifar100 a | cifar100 b | cifar10 b | cifar10 c |" in page
+    assert "| claim | cifar100/a | cifar100/b | cifar10/b | cifar10/c |" in page
     assert "**central** {ref}`Second. <claim-two>`" in page
     [third] = [line for line in page.splitlines() if "Third. <claim-three>" in line]
     assert third.split("|")[2].strip() == "–"
@@ -109,12 +109,16 @@ def test_a_networks_verdict_is_that_of_most_of_its_trainings(values, expected):
 
 def test_a_network_trained_often_has_one_column_and_counts_once():
     evidence = trained(GOOD, GOOD, BAD) | {"cifar10/b/seed0": BAD}
+    titles = {"cifar100": "Net-7 on CIFAR-100", "cifar10": "Net-8 on CIFAR-10"}
+    for run in evidence:
+        evidence[run] = evidence[run] | {"run": {"title": titles[run.partition("/")[0]]}}
     page = matrix_page([FIRST], evidence, {run: {} for run in evidence})
-    assert "| claim | cifar100 a | cifar10 b |" in page
+    assert "| claim | Net-7 on CIFAR-100 | Net-8 on CIFAR-10 |" in page
     [row] = [line for line in page.splitlines() if "First. <claim-one>" in line]
     assert "`reproduced` 2 of 3 |" in row and row.endswith("`not reproduced` |")
     assert "of 2 verdicts on 2 networks, 1 reproduced, 1 not reproduced." in page
-    assert "| cifar100 a seed2 |" in page[page.index("(claim-one)=") :]
+    section = page[page.index("(claim-one)=") :]
+    assert "| Net-7 on CIFAR-100, seed 2 |" in section and "| Net-8 on CIFAR-10 |" in section
 
 
 def test_the_strip_has_a_square_a_claim_with_the_verdict_on_one_run():

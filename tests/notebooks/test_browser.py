@@ -165,7 +165,7 @@ def test_the_ledgers_rows_name_their_columns_on_a_telephone(opened):
     tab = open_page("book/claims")
     tab.set_viewport_size({"width": 390, "height": 900})
     cells = tab.evaluate(STACKED)
-    assert {heading for heading, _ in cells} > {"verdict", "cifar100 wrn-16-2"}
+    assert {heading for heading, _ in cells} > {"verdict", "WRN-16-2 on CIFAR-100"}
     assert [shown for _, shown in cells] == [f'"{heading}: "' for heading, _ in cells]
 
 
