@@ -250,9 +250,7 @@ def _section(claim, cells, titles, conditions, runs):
         near = [conditions[run][name] for name in wanted if name in conditions.get(run, {})]
         gaps = [text for text in near if text != "same"]
         near = "; ".join(gaps) or ("same as the paper's" if near else NOT_ABOUT)
-        several = sum(_network(other) == _network(run) for other in runs) > 1
-        name = titles[run if several else _network(run)]
-        row = (name, BADGES[judgement.verdict], judgement.ours or NOT_ABOUT, near)
+        row = (titles[run], BADGES[judgement.verdict], judgement.ours or NOT_ABOUT, near)
         lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |")
     return [*lines, ""]
 
@@ -273,11 +271,11 @@ def _network(run):
 
 def _titles(evidence):
     """What the page calls each network and each of its runs, such as "WRN-16-2 on CIFAR-100"."""
-    titles = {}
+    titles, trainings = {}, Counter(map(_network, evidence))
     for run, topics in evidence.items():
         network = _network(run)
         title = topics.get("run", {}).get("title", network)
         titles.setdefault(network, title)
-        if run != network:
-            titles[run] = f"{title}, seed {run.rpartition('/seed')[2]}"
+        seed = f", seed {run.rpartition('/seed')[2]}" if trainings[network] > 1 else ""
+        titles[run] = title + seed
     return titles

@@ -124,7 +124,7 @@ def train_temporal_ensembling(
     ensembling = TemporalEnsembling() if ensembling is None else ensembling
     device = processes.connect(device)
     labels = _known_labels(labels, labelled, len(images), classifier.num_classes)
-    steps = _steps(labels, recipe.batch_size, ensembling.labelled_share)
+    steps = _steps(labels, recipe, ensembling)
     signature = signature_of(
         recipe,
         seed,
@@ -185,12 +185,19 @@ def _known_labels(labels, labelled, length, num_classes):
     return np.where(mask, labels, UNLABELLED)
 
 
-def _steps(labels, batch_size, labelled_share):
+def _labelled_of_batch(recipe, ensembling):
+    """How many images of each batch have labels; None: as many as chance has it."""
+    share = ensembling.labelled_share
+    return None if share is None else round(share * recipe.batch_size)
+
+
+def _steps(labels, recipe, ensembling):
     """Batches of an epoch."""
-    if labelled_share is None:
+    batch_size, labelled_share = recipe.batch_size, ensembling.labelled_share
+    of_batch = _labelled_of_batch(recipe, ensembling)
+    if of_batch is None:
         return math.ceil(len(labels) / batch_size)
     known = int((labels != UNLABELLED).sum())
-    of_batch = round(labelled_share * batch_size)
     if not 0 < of_batch < batch_size or known == len(labels):
         raise ValueError(
             f"labelled_share={labelled_share:g} makes {of_batch} of {batch_size} images of a batch "
@@ -205,14 +212,13 @@ def _steps(labels, batch_size, labelled_share):
     return steps
 
 
-def _batches(labels, batch_size, labelled_share, generator):
+def _batches(labels, batch_size, of_batch, generator):
     """Rows of each batch of an epoch, a list of Tensors."""
     order = torch.randperm(len(labels), generator=generator, device=labels.device)
-    if labelled_share is None:
+    if of_batch is None:
         return order.split(batch_size)
     has_label = labels[order] != UNLABELLED
     known, others = order[has_label], order[~has_label]
-    of_batch = round(labelled_share * batch_size)
     free = others.split(batch_size - of_batch)
     drawn = [known]
     while sum(map(len, drawn)) < len(free) * of_batch:
@@ -226,15 +232,17 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
     """One pass over the images: its record, and the softmax output (n, c) that each image got."""
     generator = epoch_generator(seed, epoch, images.device)
     forward.train()
-    share = int((labels != UNLABELLED).sum()) / len(images)  # M/N
+    known = int((labels != UNLABELLED).sum())
+    share = known / len(images)  # M/N
     weight = unsupervised_weight(ensembling, epoch, recipe.epochs, share)
     factor = learning_rate_factor(ensembling, epoch, recipe.epochs)
     outputs = torch.zeros_like(targets)  # of this process's images, summed
     shown = torch.zeros(len(images), 1, device=images.device)
     sums = torch.zeros(2, device=images.device, dtype=torch.float64)
     hits = torch.zeros((), device=images.device, dtype=torch.int64)
-    batches = _batches(labels, recipe.batch_size, ensembling.labelled_share, generator)
-    known = sum(int((labels[rows] != UNLABELLED).sum()) for rows in batches)  # shown in all
+    fixed = _labelled_of_batch(recipe, ensembling)
+    batches = _batches(labels, recipe.batch_size, fixed, generator)
+    known = known if fixed is None else fixed * len(batches)  # as often as they are shown
     for step, rows in enumerate(batches, start=epoch * len(batches)):
         lr = factor * learning_rate(recipe, step, len(batches))
         set_learning_rate(optimizer, lr)
@@ -250,9 +258,8 @@ def _epoch(forward, optimizer, images, labels, targets, recipe, ensembling, *, e
                 logits, labels[mine], ignore_index=UNLABELLED, reduction="sum"
             )
             unsupervised = (z - targets[mine]).square().sum() / z.shape[1]
-            of_batch = share  # what supervised is divided by, to be a mean over images with labels
-            if ensembling.labelled_share is not None:
-                of_batch = int((labels[rows] != UNLABELLED).sum()) / len(rows)
+            # What supervised is divided by, to be a mean over images with labels.
+            of_batch = share if fixed is None else fixed / len(rows)
             part = supervised / of_batch + weight * unsupervised / share
             loss = part * processes.count() / len(rows)  # gradients are averaged over processes
         optimizer.zero_grad(set_to_none=True)
