@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 
+from mistakes_lib.support.signs import typeset
+
 __all__ = ["call_by_name", "in_words", "method_name", "set_name", "with_dashes"]
 
 NAMES = {"Calibrated": "confidence", "Max softmax": "raw confidence"}
@@ -112,6 +114,6 @@ def with_dashes(table, *, digits=2):
     """
 
     def written(number):
-        return "–" if np.isnan(number) else f"{number:.{digits}f}".replace("-", "−")
+        return "–" if np.isnan(number) else typeset(f"{number:.{digits}f}")
 
     return table.map(written)

@@ -169,7 +169,7 @@ def _say(facts):
     for row in facts["advice"]:
         typer.echo(
             f"against {row['set']}: {row['method']}, which refuses {row['catch_50']:.1%} of the "
-            f"trusted inputs to catch half of them, {row['catch_90']:.1%} to catch 90 %: "
+            f"trusted inputs to catch half of them, {row['catch_90']:.1%} to catch 90%: "
             f"{row['deploy']}"
         )
 

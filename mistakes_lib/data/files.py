@@ -247,8 +247,8 @@ def split_files(folder, classes=None, *, seed=SPLIT_SEED, validation_from_test=F
     if "validation" not in found:
         whole, source = found["train"], parts["train"]
         rest, held = _divide(whole.labels, 0.1, seed, source)
-        found["train"] = whole.take(np.sort(rest), f"90 % of {source}")
-        found["validation"] = whole.take(np.sort(held), f"10 % of {source}")
+        found["train"] = whole.take(np.sort(rest), f"90% of {source}")
+        found["validation"] = whole.take(np.sort(held), f"10% of {source}")
     if "test" not in found:
         whole, source = found["validation"], parts["validation"]
         for name, rows in zip(
@@ -285,11 +285,11 @@ def used_images(folder):
 
 
 def _thirds(files, source, seed):
-    """80, 10 and 10 % of all files, class by class."""
+    """80, 10 and 10% of all files, class by class."""
     rest, test = _divide(files.labels, 0.1, seed, source)
     inner, validation = _divide(files.labels[rest], 1 / 9, seed, source)
     rows = {"train": rest[np.sort(inner)], "validation": rest[np.sort(validation)], "test": test}
-    shares = {"train": "80 %", "validation": "10 %", "test": "10 %"}
+    shares = {"train": "80%", "validation": "10%", "test": "10%"}
     return {name: files.take(rows[name], f"{shares[name]} of {source}") for name in shares}
 
 

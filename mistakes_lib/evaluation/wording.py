@@ -1,5 +1,7 @@
 """How results are written for readers: intervals as text."""
 
+from mistakes_lib.support.signs import typeset
+
 __all__ = ["interval_column", "interval_text"]
 
 
@@ -20,4 +22,4 @@ def interval_text(low, high, digits=2):
         >>> interval_text(0.614, 0.7), interval_text(-0.05, 0.002, digits=3)
         ('0.61 to 0.70', '−0.050 to 0.002')
     """
-    return f"{low:.{digits}f} to {high:.{digits}f}".replace("-", "−")
+    return typeset(f"{low:.{digits}f} to {high:.{digits}f}")

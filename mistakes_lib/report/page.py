@@ -7,6 +7,8 @@ import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from mistakes_lib.support.signs import typeset
+
 __all__ = ["report_html"]
 
 COLOURS = ("#0173b2", "#de8f05", "#029e73")
@@ -51,8 +53,8 @@ def report_html(report, *, title="Where does this classifier fail?", pictures=No
             _reliability(facts["calibration"]).to_html(full_html=False, include_plotlyjs=False)
         ),
         percent=lambda value: "–" if value is None else f"{value:.1%}",
-        three=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
-        one=lambda value: f"{value:.1f}",
+        three=lambda value: typeset(f"{value:.3f}") if isinstance(value, float) else value,
+        one=lambda value: typeset(f"{value:.1f}"),
     )
 
 
@@ -74,14 +76,15 @@ def _explorer(methods):
     for i, threshold in enumerate(rows["threshold"]):
         coverage = 1 - rows["flagged"][i]
         precision = rows["precision"][i]
+        shown = typeset(f"{threshold:.4g}")
         text = (
-            f"threshold {threshold:.4g}: coverage {coverage:.1%}, risk {rows['risk'][i]:.1%}, "
+            f"threshold {shown}: coverage {coverage:.1%}, risk {rows['risk'][i]:.1%}, "
             f"recall {'–' if rows['recall'][i] is None else format(rows['recall'][i], '.1%')}, "
             f"precision {'–' if precision is None else f'{precision:.1%}'}"
         )
         line = {"type": "line", "x0": coverage, "x1": coverage, "y0": 0, "y1": 1, "yref": "paper"}
         change = {"shapes": [line], "title.text": text}
-        steps.append({"method": "relayout", "args": [change], "label": f"{threshold:.4g}"})
+        steps.append({"method": "relayout", "args": [change], "label": shown})
     start = len(steps) // 10
     figure.update_layout(
         sliders=[{"steps": steps, "active": start, "currentvalue": {"prefix": "threshold "}}],

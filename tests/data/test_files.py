@@ -50,7 +50,7 @@ def test_one_subfolder_a_class_is_divided_by_the_seed(tmp_path):
     again, other = split_files(tmp_path), split_files(tmp_path, seed=1)
     assert paths == {name: list(part.paths) for name, part in again.items()}
     assert paths["test"] != list(other["test"].paths)
-    assert files["test"].origin == f"10 % of {tmp_path}"
+    assert files["test"].origin == f"10% of {tmp_path}"
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_one_subfolder_a_class_is_divided_by_the_seed(tmp_path):
     [
         (("train", "validation", "test"), ([20, 20], [6, 6], [4, 4]), "{}/validation"),
         (("train", "val", "test"), ([20, 20], [6, 6], [4, 4]), "{}/val"),
-        (("train", "test"), ([18, 18], [2, 2], [4, 4]), "10 % of {}/train"),
+        (("train", "test"), ([18, 18], [2, 2], [4, 4]), "10% of {}/train"),
         (("train", "val"), ([20, 20], [3, 3], [3, 3]), "half of {}/val"),
-        (("train",), ([16, 16], [2, 2], [2, 2]), "10 % of {}/train"),
+        (("train",), ([16, 16], [2, 2], [2, 2]), "10% of {}/train"),
         (("Train", "valid", "TEST"), ([20, 20], [6, 6], [4, 4]), "{}/valid"),
         (("training", "dev", "testing"), ([20, 20], [6, 6], [4, 4]), "{}/dev"),
     ],

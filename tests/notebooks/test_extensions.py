@@ -6,7 +6,7 @@ from docutils.utils import new_document
 
 from book.extensions.figures import JoinFigures, caption_number
 from book.extensions.folds import MergeFolds
-from book.extensions.signs import MinusSigns
+from book.extensions.signs import Signs
 
 
 def caption(number):
@@ -81,21 +81,23 @@ def test_an_open_cell_is_not_swallowed(page):
     assert len(page.children) == 2
 
 
-def test_negative_numbers_have_a_minus_sign_but_code_formulas_and_names_stay(page):
+def test_numbers_are_typeset_but_code_formulas_and_names_stay(page):
     code = nodes.literal("", "", nodes.inline("", "x[-1]", classes=["highlight"]))
-    html = '<table title="-1"><td data-x="-2">-0.25 to -0.1</td><td>GMM-100</td></table>'
+    html = '<table title="-1"><td width="5%">-0.25 to -0.1</td><td>GMM-100</td></table>'
     page += [
         nodes.paragraph("", "", nodes.Text("(-4.2 to -87.3), WRN-16-2, 2026-11-27, 1-2, "), code),
+        nodes.paragraph("", "5% and 5 %, %20, 5%20"),
         nodes.paragraph("", "", nodes.math("", "-1"), nodes.strong("", "-0.5 points")),
         nodes.literal_block("", "-1"),
         nodes.raw("", html, format="html"),
         nodes.raw("", "-1 <td>-1", format="latex"),
     ]
-    run(MinusSigns, page)
+    run(Signs, page)
     assert [node.astext() for node in page] == [
         "(−4.2 to −87.3), WRN-16-2, 2026-11-27, 1-2, x[-1]",
+        "5\u202f% and 5\u202f%, %20, 5%20",
         "-1−0.5 points",
         "-1",
-        '<table title="-1"><td data-x="-2">−0.25 to −0.1</td><td>GMM-100</td></table>',
+        '<table title="-1"><td width="5%">−0.25 to −0.1</td><td>GMM-100</td></table>',
         "-1 <td>-1",
     ]

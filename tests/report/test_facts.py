@@ -1,5 +1,6 @@
 """A report says what the library's own functions say, on one page that needs no network."""
 
+import html
 import json
 import re
 
@@ -110,6 +111,14 @@ def test_the_page_needs_no_network_and_escapes_names(report):
     assert all(
         row["method"] in own.replace("&amp;", "&") for row in report.facts["methods"]["mistakes"]
     )
+
+
+def test_the_pages_numbers_have_minus_signs_and_percentages_of_one_form(report):
+    unread = r"<(script|style|code).*?</\1>"
+    page = re.sub(unread, "", report_html(report), flags=re.DOTALL)
+    shown = html.unescape(re.sub(r"<[^>]+>", "", page))
+    assert f"score below {report.facts['detector']['threshold']:.3f}".replace("-", "−") in shown
+    assert not re.search(r"(?<!\w)-\d", shown) and "95%" in shown and " %" not in shown
 
 
 def test_a_promise_that_cannot_be_kept_is_no_detector(report):

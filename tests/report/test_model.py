@@ -125,7 +125,7 @@ def test_the_page_shows_the_extreme_images_themselves(made, here):
         original = np.asarray(Image.open(file), dtype=float)
         assert np.abs(np.asarray(picture, dtype=float) - original).mean() < 40  # JPEG of noise
     assert "tiny_networks:make with weights tiny.pt" in page
-    assert f"shorter side resized to {EDGE} pixels" in page and "80 % of images" in page
+    assert f"shorter side resized to {EDGE} pixels" in page and "80% of images" in page
 
 
 def test_names_of_files_and_classes_are_escaped(made):
@@ -197,7 +197,7 @@ def test_the_report_opens_with_what_it_understood_and_ends_in_advice(made):
     assert understood["images"] == "8 × 8; size as it is"
     assert understood["normalisation"] == "less 0.5, 0.5, 0.5, divided by 0.25, 0.25, 0.25"
     accuracy = facts["inputs"]["accuracy"]["test"]
-    assert understood["test"] == f"60 images, 10 % of images; accuracy {accuracy:.1%}"
+    assert understood["test"] == f"60 images, 10% of images; accuracy {accuracy:.1%}"
     page = (out / "report.html").read_text(encoding="utf-8")
     for what, found in understood.items():
         assert f"{what}: {found}\n" in result.stdout
