@@ -220,11 +220,9 @@ figures.show(
 )
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
-table = pd.concat(paths, names=["mixture"])
-rounded = {"bits gained": 3, "gain": 2, "p_value": 3}
-table[["bits gained", "gain", "corrected", "broken", "p_value"]].round(rounded).rename(
-    columns={"p_value": "p"}
-)
+table = pd.concat(paths, names=["mixture"]).rename(columns={"p_value": "p"})
+decimals = {"bits gained": 3, "gain": 2, "corrected": 0, "broken": 0, "p": 3}
+plotting.with_dashes(table[list(decimals)], digits=decimals)
 
 # %% [markdown] tags=["appendix"]
 # ## Table 4 of the paper, rebuilt
@@ -333,7 +331,8 @@ sides = {each.info["title"]: purified_by_choice(each) for each in siblings}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 compared = pd.DataFrame.from_dict(sides, orient="index")
-compared.round({"gain": 2, "p_value": 3}).rename(columns={"p_value": "p"})
+decimals |= {"ν": 1}
+plotting.with_dashes(compared.rename(columns={"p_value": "p"}), digits=decimals)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 real = ((compared.p_value < 1 - confidence) & (compared.gain > 0)).sum()
@@ -354,16 +353,17 @@ trained = published_trainings()
 rows = {f"seed {each.experiment.seed}": purified_by_choice(each) for each in trained}
 by_training = pd.DataFrame.from_dict(rows, orient="index")
 if trained:
+    by_training = by_training.rename(columns={"p_value": "p"})
     by_training.index.name = f"{trained[0].title}, {len(trained)} trainings"
     summary = by_training[["gain", "corrected", "broken"]].agg(["mean", "std"])
-    shown = pd.concat([by_training, summary.rename({"std": "standard deviation"})])
-    shown = shown.rename(columns={"p_value": "p"}).map("{:.3g}".format).replace("nan", "")
-    display(shown)
+    each = plotting.with_dashes(by_training, digits=decimals)
+    both = plotting.with_dashes(summary.rename({"std": "standard deviation"}), digits=decimals)
+    display(pd.concat([each, both]).fillna("–"))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 told = "No network of this book was trained more than once."
 if trained:
-    changed = (by_training.p_value < 1 - confidence).sum()
+    changed = (by_training.p < 1 - confidence).sum()
     told = f"Accuracy changes by {by_training.gain.mean():+.2f} ± {by_training.gain.std():.2f} percentage "
     told += f"points; in {changed} of {len(trained)} trainings by more than chance explains."
 Markdown(told)

@@ -100,10 +100,10 @@ def with_dashes(table, *, digits=2):
 
     Args:
         table: DataFrame of numbers, NaN where one is missing.
-        digits: decimals of each number, trailing zeros among them.
+        digits: decimals of each number, trailing zeros among them; or a dict of them by column.
 
     Returns:
-        DataFrame of str with the same labels.
+        DataFrame of str with the same labels. What is above 0 but would read 0.00 is "< 0.01".
 
     Example:
         >>> import pandas as pd
@@ -111,9 +111,20 @@ def with_dashes(table, *, digits=2):
           AUROC    gap
         0  0.90  −0.25
         1     –   0.10
+        >>> with_dashes(pd.DataFrame({"broken": [8], "p": [1e-9]}), digits={"broken": 0, "p": 3})
+          broken        p
+        0      8  < 0.001
     """
+    decimals = digits if isinstance(digits, dict) else dict.fromkeys(table.columns, digits)
+    return table.apply(
+        lambda column: column.map(lambda number: _written(number, decimals[column.name]))
+    )
 
-    def written(number):
-        return "–" if np.isnan(number) else typeset(f"{number:.{digits}f}")
 
-    return table.map(written)
+def _written(number, decimals):
+    text = f"{number:.{decimals}f}"
+    if np.isnan(number):
+        return "–"
+    if number > 0 and not float(text):
+        return f"< {10**-decimals:.{decimals}f}"
+    return typeset(text) if float(text) else text.removeprefix("-")

@@ -266,6 +266,12 @@ def test_a_table_has_its_zeros_its_signs_and_a_dash_where_there_is_no_number():
     assert written.index.tolist() == ["x", "y"]
 
 
+def test_a_column_has_its_own_decimals_and_what_is_not_zero_does_not_read_as_zero():
+    table = pd.DataFrame({"count": [8, 0], "p": [1e-9, 0], "gap": [-1e-9, 0.005001]})
+    written = plotting.with_dashes(table, digits={"count": 0, "p": 3, "gap": 2})
+    assert written.to_numpy().tolist() == [["8", "< 0.001", "0.00"], ["0", "0.000", "0.01"]]
+
+
 # --- captions and galleries ----------------------------------------------------------------------
 
 
