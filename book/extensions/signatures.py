@@ -1,4 +1,9 @@
-"""A Sphinx extension: a signature on the reference pages is Python that Sphinx can read."""
+"""A Sphinx extension: signatures on the reference pages can be read, by Sphinx and by people."""
+
+import inspect
+import re
+
+CONSTANT = re.compile(r"(?<==)[A-Z][A-Z_]+(?=[,)])")
 
 
 def setup(app):
@@ -8,10 +13,16 @@ def setup(app):
 
 
 def readable(app, what, name, obj, options, signature, return_annotation):
-    """Write ``...`` for a dataclass's default that is made anew each time, ``<factory>``.
+    """Write values for names of constants, and ``...`` for a default that is made anew each time.
 
-    Sphinx splits a signature that is no Python at every comma, those inside tuples too.
+    Nobody who reads ``max_iter=MAX_ITER`` knows how many. Where a dataclass has ``<factory>``,
+    Sphinx would split the signature, which is no Python, at every comma, those inside tuples too.
     """
-    if signature:
-        return signature.replace("<factory>", "..."), return_annotation
-    return None
+    if not signature:
+        return None
+    known = vars(inspect.getmodule(obj)) if CONSTANT.search(signature) else {}
+
+    def value(found):
+        return repr(known[found[0]]) if found[0] in known else found[0]
+
+    return CONSTANT.sub(value, signature).replace("<factory>", "..."), return_annotation

@@ -6,12 +6,16 @@ Python writes "-0.25" and "5%"; our sources write "5 %". On the pages all have o
 import re
 
 from docutils import nodes
+from sphinx.addnodes import desc_signature
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from mistakes_lib.support.signs import typeset
 
 CELL = re.compile(r"(<t[dh][^>]*>)([^<]*)")
-KEPT = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment)
+KEPT = (
+    *(nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment),
+    desc_signature,
+)
 
 
 def setup(app):

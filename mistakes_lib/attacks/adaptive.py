@@ -36,18 +36,19 @@ def adaptive_bim(
     narrow peaks needs many small steps.
 
     Args:
-        classifier, images, labels, eps, batch_size, device, progress: see ``fgsm``.
+        classifier, images, labels, eps, batch_size, device, progress: see
+            :func:`~mistakes_lib.attacks.gradient.fgsm`.
         density: a fitted density of the classifier's features with ``log_prob``, such as
             :class:`~mistakes_lib.density.DiagonalGMM`.
         weight: w ≥ 0, nats of loss that one nat per dimension of log-likelihood is worth; 0 is
             ``bim``.
-        step, iterations: see ``bim``.
+        step, iterations: see :func:`~mistakes_lib.attacks.gradient.bim`.
 
     Returns:
-        float32 (n, 3, h, w), see ``fgsm``.
+        float32 (n, 3, h, w), see :func:`~mistakes_lib.attacks.gradient.fgsm`.
 
     Raises:
-        ValueError: as ``bim``; or ``weight`` is negative.
+        ValueError: as :func:`~mistakes_lib.attacks.gradient.bim`; or ``weight`` is negative.
         TypeError: ``density`` has no differentiable ``log_prob``.
 
     Example:
@@ -113,20 +114,21 @@ def hinge_attack(
     judged on. What it finds is what *this attack* finds, no bound on what others could.
 
     Args:
-        classifier, images, labels, eps, batch_size, device, progress: see ``fgsm``.
+        classifier, images, labels, eps, batch_size, device, progress: see
+            :func:`~mistakes_lib.attacks.gradient.fgsm`.
         density: as for :func:`adaptive_bim`.
         threshold: T in nats: the detector flags features with a log-likelihood below.
         weight: w ≥ 0, units of logit that one nat per dimension is worth. Between two classes
             features are unlikely: a large w holds an image in its own class.
         margin: κ ≥ 0, by how much the wrong class is to win.
-        step, iterations: see ``bim``.
+        step, iterations: see :func:`~mistakes_lib.attacks.gradient.bim`.
 
     Returns:
-        float32 (n, 3, h, w), see ``fgsm``.
+        float32 (n, 3, h, w), see :func:`~mistakes_lib.attacks.gradient.fgsm`.
 
     Raises:
-        ValueError: as ``bim``; or ``weight`` or ``margin`` is negative, or ``threshold`` is not
-            finite.
+        ValueError: as :func:`~mistakes_lib.attacks.gradient.bim`; or ``weight`` or ``margin`` is
+            negative, or ``threshold`` is not finite.
         TypeError: ``density`` has no differentiable ``log_prob``.
 
     Source: Carlini & Wagner, *Towards Evaluating the Robustness of Neural Networks*, 2017,
@@ -194,15 +196,17 @@ def feature_match(
     asks the detector.
 
     Args:
-        classifier, images, labels, eps, batch_size, device, progress: see ``fgsm``.
+        classifier, images, labels, eps, batch_size, device, progress: see
+            :func:`~mistakes_lib.attacks.gradient.fgsm`.
         targets: features t to be matched, (n, d), such as :func:`targets_elsewhere` chooses.
-        step, iterations: see ``bim``.
+        step, iterations: see :func:`~mistakes_lib.attacks.gradient.bim`.
 
     Returns:
-        float32 (n, 3, h, w), see ``fgsm``.
+        float32 (n, 3, h, w), see :func:`~mistakes_lib.attacks.gradient.fgsm`.
 
     Raises:
-        ValueError: as ``bim``; or ``targets`` has another number of rows than the images.
+        ValueError: as :func:`~mistakes_lib.attacks.gradient.bim`; or ``targets`` has another number
+            of rows than the images.
 
     Source: Sabour et al., *Adversarial Manipulation of Deep Representations*, 2016,
     https://arxiv.org/abs/1511.05122

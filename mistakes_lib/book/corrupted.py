@@ -7,6 +7,8 @@ from mistakes_lib.evaluation.thresholds import conformal_threshold
 
 __all__ = ["corruption_sentence", "corruption_table"]
 
+STRONGEST = max(STRENGTHS)
+
 
 def corruption_table(run, scorers, *, false_alarms=0.05):
     """Accuracy on corrupted test images, and what each detector flags of right and wrong answers.
@@ -57,7 +59,7 @@ def corruption_table(run, scorers, *, false_alarms=0.05):
     return table
 
 
-def corruption_sentence(table, names, *, strength=STRENGTHS[-1]):
+def corruption_sentence(table, names, *, strength=STRONGEST):
     """What one strength does to the accuracy, and how much of the harm each detector notices.
 
     Args:

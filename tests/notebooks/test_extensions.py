@@ -3,10 +3,13 @@
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
+from sphinx.addnodes import desc_signature
 
 from book.extensions.figures import JoinFigures, caption_number
 from book.extensions.folds import MergeFolds
+from book.extensions.signatures import readable
 from book.extensions.signs import Signs
+from mistakes_lib.density import DiagonalGMM
 
 
 def caption(number):
@@ -87,6 +90,7 @@ def test_numbers_are_typeset_but_code_formulas_and_names_stay(page):
     page += [
         nodes.paragraph("", "", nodes.Text("(-4.2 to -87.3), WRN-16-2, 2026-11-27, 1-2, "), code),
         nodes.paragraph("", "5% and 5 %, %20, 5%20"),
+        desc_signature("", "", nodes.emphasis("", "x=-1")),
         nodes.paragraph("", "", nodes.math("", "-1"), nodes.strong("", "-0.5 points")),
         nodes.literal_block("", "-1"),
         nodes.raw("", html, format="html"),
@@ -96,8 +100,20 @@ def test_numbers_are_typeset_but_code_formulas_and_names_stay(page):
     assert [node.astext() for node in page] == [
         "(−4.2 to −87.3), WRN-16-2, 2026-11-27, 1-2, x[-1]",
         "5\u202f% and 5\u202f%, %20, 5%20",
+        "x=-1",
         "-1−0.5 points",
         "-1",
         '<table title="-1"><td width="5%">−0.25 to −0.1</td><td>GMM-100</td></table>',
         "-1 <td>-1",
     ]
+
+
+def test_a_signature_has_the_values_of_constants():
+    def shown(obj, signature):
+        return readable(None, "class", "", obj, None, signature, None)[0]
+
+    assert shown(DiagonalGMM, "(n_components=100, *, max_iter=MAX_ITER)").endswith(
+        f"max_iter={DiagonalGMM().max_iter})"
+    )
+    assert shown(DiagonalGMM, "(a=NONE_OF_ITS, b=<factory>)") == "(a=NONE_OF_ITS, b=...)"
+    assert readable(None, "module", "", None, None, None, None) is None
