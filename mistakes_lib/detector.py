@@ -211,8 +211,8 @@ class Watched:
 
     Args:
         network: :class:`~mistakes_lib.classifiers.FeatureClassifier`, or what
-            :func:`~mistakes_lib.classifiers.load_network` returns, which knows how an image becomes
-            pixels as well.
+            :func:`~mistakes_lib.classifiers.loading.load_network` returns, which knows how an image
+            becomes pixels as well.
         detector: fitted :class:`Detector` of its features.
         device: "auto", "cpu", "cuda", …
 

@@ -26,8 +26,9 @@ def load_features(path):
             :meth:`~mistakes_lib.features.feature_set.FeatureSet.save` writes; ``.parquet``
             (``.pq``), or a folder of such parts, with columns of these names, of which features
             and logits hold a list a row, or with columns feature_0, feature_1, …, logit_0, …,
-            label; or ``.csv`` (``.tsv``) and ``.jsonl`` as :func:`read_stream` takes them. Names
-            are read in any case; label is another name of labels.
+            label; or ``.csv`` (``.tsv``) and ``.jsonl`` as
+            :func:`~mistakes_lib.features.streams.read_stream` takes them. Names are read in any
+            case; label is another name of labels.
 
     Returns:
         FeatureSet. A column of labels that are all missing counts as none.

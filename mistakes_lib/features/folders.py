@@ -156,7 +156,7 @@ def thumbnails(files, rows):
         rows: iterable of row numbers.
 
     Returns:
-        dict of row → "data:image/jpeg;base64,…".
+        dict of row → str, an address of the kind ``data:image/jpeg;base64``.
     """
     pictures = {}
     for row in rows:

@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def info(self):
-        """The contents of ``run.json``: experiment, data, training history, environment, files."""
+        """What ``run.json`` holds of experiment, data, training history, environment and files."""
         return read_json(self.path / "run.json")
 
     @property

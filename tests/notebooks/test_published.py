@@ -5,7 +5,9 @@ book/chapters again (see pyproject.toml).
 """
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -331,6 +333,28 @@ def test_every_public_name_is_explained_where_the_reference_says(html):
 def test_reference_shows_no_default_that_is_no_python(html):
     for page in (html / "book" / "reference").glob("*.html"):
         assert "&lt;factory&gt;" not in page.read_text(encoding="utf-8"), page.name
+
+
+def documented(name):
+    """Module and name of what a heading of the reference is about; None for a part of a class."""
+    module, _, last = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), last)
+    except ImportError:
+        return None
+    return getattr(found, "__module__", module), last
+
+
+def test_reference_explains_each_name_once(html):
+    pages = sorted((html / "book" / "reference").glob("*.html"))
+    headings = [
+        heading
+        for page in pages
+        for heading in re.findall(r'<dt class="sig[^>]* id="([\w.]+)"', page.read_text("utf-8"))
+    ]
+    counts = Counter(filter(None, map(documented, headings)))
+    assert len(counts) > 200
+    assert [name for name, count in counts.items() if count > 1] == []
 
 
 @every_page
