@@ -385,7 +385,9 @@ class Run:
         return scorers
 
     def siblings(self, n_components):
-        """The runs beside this one with the same data set and seed: other classifiers.
+        """The runs beside this one with the same test images and seed: other classifiers.
+
+        A run on other images of the same name, such as copies or a part of them, is no sibling.
 
         Args:
             n_components: leave out runs that neither hold such a mixture nor can fit one.
@@ -396,7 +398,16 @@ class Run:
         others = sorted(self.path.parents[1].glob(f"*/{self.path.name}/run.json"))
         runs = [self, *(Run(file.parent) for file in others if file.parent != self.path)]
         file = mixture_file(n_components)
-        return [r for r in runs if r.has_training_features or file in r.info["files"]]
+        return [
+            run
+            for run in runs
+            if run._test_images == self._test_images
+            and (run.has_training_features or file in run.info["files"])
+        ]
+
+    @property
+    def _test_images(self):
+        return self.info["data"]["fingerprints"]["test"]
 
     def trainings(self):
         """The runs of this network on these images, each with another seed, in their order."""

@@ -245,6 +245,12 @@ def test_siblings_are_the_other_classifiers_of_the_same_images(root):
     without_training_features(root)
     assert len(load_run(root / "digits/wider/seed0").siblings(2)) == 2
     assert len(load_run(root / "digits/wider/seed0").siblings(3)) == 1, "tiny can't fit it"
+    record = root / "digits/tiny/seed0/run.json"
+    info = json.loads(record.read_text())
+    info["data"]["fingerprints"]["test"] = "of other images"
+    record.write_text(json.dumps(info))
+    [alone] = load_run(root / "digits/wider/seed0").siblings(2)
+    assert alone.name == "digits/wider/seed0"
 
 
 def test_the_figure_is_a_picture(run):
