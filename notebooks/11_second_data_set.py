@@ -33,7 +33,7 @@
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters"}
 run = None  # folder or name of a run; None: the one named by the next three
 data_set = "cifar10"  # in-distribution images
-classifier = "densenet_bc_40_12"  # network that was trained on them
+classifier = "densenet_bc_100_12"  # network that was trained on them
 seed = 0  # of training and of every fit
 first = "cifar100/densenet_bc_100_12/seed0"  # folder or name of a run on the first data set
 n_components = 100  # Gaussians in the mixture for mistakes and purification

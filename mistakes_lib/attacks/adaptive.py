@@ -23,7 +23,7 @@ def adaptive_bim(
     weight,
     step=None,
     iterations=10,
-    batch_size=256,
+    batch_size=None,
     device="auto",
     progress=False,
 ):
@@ -98,7 +98,7 @@ def hinge_attack(
     margin=2.0,
     step=None,
     iterations=100,
-    batch_size=256,
+    batch_size=None,
     device="auto",
     progress=False,
 ):
@@ -185,7 +185,7 @@ def feature_match(
     *,
     step=None,
     iterations=100,
-    batch_size=256,
+    batch_size=None,
     device="auto",
     progress=False,
 ):
