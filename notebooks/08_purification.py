@@ -103,12 +103,13 @@ Markdown(
 )
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
-change = "gains" if effect.gain > 0 else "loses" if effect.gain < 0 else "changes by"
+points = f"{abs(effect.gain):.2f} percentage points"
+change = f"{'gains' if effect.gain > 0 else 'loses'} {points}" if effect.gain else "does not change"
 luck = "more than chance" if effect.p_value < 1 - confidence else "within chance"
 Markdown(
-    f"**Verdict.** On {source.title}, test accuracy {change} {abs(effect.gain):.2f} percentage "
-    f"points ({effect.before:.2%} → {effect.after:.2%}): {effect.corrected} mistakes are corrected, "
-    f"{effect.broken} predictions broken, which is {luck} (exact McNemar test, "
+    f"**Verdict.** On {source.title}, test accuracy {change} ({effect.before:.2%} → "
+    f"{effect.after:.2%}): purification corrects {effect.corrected} of the predictions and breaks "
+    f"{effect.broken}, which is {luck} (exact McNemar test, "
     f"p = {effect.p_value:.2g}). With the weakest hold features gain {free['bits gained']:.2f} bits "
     f"per dimension of likelihood, and test accuracy changes by {free.gain:+.1f} points. The paper "
     "reports a gain of at most 0.6 points, and new mistakes as well."

@@ -76,7 +76,7 @@ for each in runs:
 both_sets = pd.DataFrame(rows).T.rename_axis(["failure", "run"]).rename(plotting.set_name, level=0)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the verdict"}
-lead = (both_sets.density - both_sets.confidence).unstack()
+lead = (both_sets.density - both_sets.confidence).unstack(sort=False)
 lead = lead[[each.title for each in runs]].dropna()  # the first, then the second
 same = (lead > 0).nunique(axis=1) == 1
 one, other = (f"{each.title}, {each.info['accuracy']['test']:.1%} accurate" for each in runs)
@@ -93,14 +93,14 @@ Markdown(
 # that only one of the networks should find strange.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-plotting.with_dashes(both_sets.unstack("run"))
+plotting.with_dashes(both_sets.unstack("run", sort=False))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 ahead = both_sets.density > both_sets.confidence
 Markdown(
     "Density is above confidence in "
     + " and in ".join(
-        f"{part.sum()} of {len(part)} rows of {t}" for t, part in ahead.groupby("run")
+        f"{part.sum()} of {len(part)} rows of {t}" for t, part in ahead.groupby("run", sort=False)
     )
     + "."
 )

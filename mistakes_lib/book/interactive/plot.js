@@ -15,7 +15,7 @@ function change(node, attributes) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
 }
 
-const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "–");
+const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)}\u202f%` : "–");
 const signed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
