@@ -290,7 +290,8 @@ stacked = np.stack([np.concatenate(pair) for pair in pairs_of_fits.values()])  #
 suspect = np.arange(len(test)) >= test.correct.sum()  # first the correct predictions
 spread = spread_of_auroc(stacked, suspect, confidence=confidence, random_state=seed)
 print(f"mean AUROC over the fits ({len(fits)}): {spread.mean:.4f}, ", end="")
-print(f"interval {spread.interval[0]:.4f} to {spread.interval[1]:.4f}. {spread.sentence}")
+print(f"interval {spread.interval[0]:.4f} to {spread.interval[1]:.4f}")
+print(spread.sentence)
 plotting.with_dashes(spread.sources, digits=4)
 
 # %% [markdown]

@@ -1,6 +1,7 @@
 """How the book calls methods, sets of images and numbers that there are not."""
 
 import re
+from functools import partial
 
 import numpy as np
 
@@ -101,6 +102,7 @@ def with_dashes(table, *, digits=2):
     Args:
         table: DataFrame of numbers, NaN where one is missing.
         digits: decimals of each number, trailing zeros among them; or a dict of them by column.
+            A column of integers has none.
 
     Returns:
         DataFrame of str with the same labels. What is above 0 but would read 0.00 is "< 0.01".
@@ -115,10 +117,13 @@ def with_dashes(table, *, digits=2):
           broken        p
         0      8  < 0.001
     """
-    decimals = digits if isinstance(digits, dict) else dict.fromkeys(table.columns, digits)
-    return table.apply(
-        lambda column: column.map(lambda number: _written(number, decimals[column.name]))
-    )
+
+    def written(column):
+        decimals = digits[column.name] if isinstance(digits, dict) else digits
+        whole = np.issubdtype(column.dtype, np.integer)
+        return column.map(partial(_written, decimals=0 if whole else decimals))
+
+    return table.apply(written)
 
 
 def _written(number, decimals):

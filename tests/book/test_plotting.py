@@ -270,6 +270,10 @@ def test_a_column_has_its_own_decimals_and_what_is_not_zero_does_not_read_as_zer
     table = pd.DataFrame({"count": [8, 0], "p": [1e-9, 0], "gap": [-1e-9, 0.005001]})
     written = plotting.with_dashes(table, digits={"count": 0, "p": 3, "gap": 2})
     assert written.to_numpy().tolist() == [["8", "< 0.001", "0.00"], ["0", "0.000", "0.01"]]
+    whole = plotting.with_dashes(
+        pd.DataFrame({"drawn": [5, 10_000], "error": [0.002, 0.5]}), digits=3
+    )
+    assert whole.to_numpy().tolist() == [["5", "0.002"], ["10000", "0.500"]]
 
 
 # --- captions and galleries ----------------------------------------------------------------------
