@@ -63,7 +63,7 @@ def wide_resnet(
         std: per-channel standard deviation of the training pixels.
 
     Returns:
-        FeatureClassifier with 64 · widen_factor features: 640 for WRN-28-10.
+        FeatureClassifier with 64 · widen_factor features, 640 for WRN-28-10.
 
     Raises:
         ValueError: an unknown argument, or a value of a wrong type or outside the ranges above.

@@ -111,8 +111,8 @@ def purification_grid(batch, densities, head, *, learning_rates, strengths, step
         steps: steps of each purification.
 
     Returns:
-        DataFrame with one row a setting (index: density, lr, nu) and the columns accuracy, gain
-        (percentage points), corrected, broken: NaN in void settings; rose, the share of inputs
+        DataFrame with one row a setting, indexed by (density, lr, nu), and the columns accuracy,
+        gain (percentage points), corrected, broken: NaN in void settings; rose, the share of inputs
         whose objective rose (1 where features overflowed), and void.
 
     Raises:
@@ -165,9 +165,10 @@ def purification_path(splits, density, head, *, strengths, steps=100):
         steps: steps of each purification at most.
 
     Returns:
-        DataFrame with one row a split and ν (index: split, nu) and the columns "bits gained" (mean
-        fall of BPD, bits per dimension), "likelier" (share of the inputs whose likelihood rose),
-        accuracy, gain (percentage points), corrected, broken and p_value (McNemar's exact test).
+        DataFrame with one row a split and ν, indexed by (split, nu), and the columns "bits gained"
+        (mean fall of BPD, bits per dimension), "likelier" (share of the inputs whose likelihood
+        rose), accuracy, gain (percentage points), corrected, broken and p_value (McNemar's exact
+        test).
 
     Raises:
         ValueError: there is no split, or as :func:`~mistakes_lib.purification.steps.purify`.

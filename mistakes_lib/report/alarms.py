@@ -25,7 +25,7 @@ def find_alarms(train, validation, test, detector, *, classes=None, confidence=0
         confidence: of the interval of the false alarms, in (0, 1).
 
     Returns:
-        list of dicts with the keys alarm, cause and cure: sentences for the reader.
+        list of dicts with the keys alarm, cause and cure, sentences for the reader.
 
     Example:
         >>> from mistakes_lib.features.feature_set import FeatureSet
