@@ -43,6 +43,17 @@ def test_sentences_and_pictures_stand_in_the_head_of_their_panel():
     assert not heads[0].child_axes
 
 
+def test_sentences_stand_right_of_the_pictures():
+    pictures = {"attacks": [(RED, "cat\n1.00"), (RED, "dog\n0.50"), (RED, "")]}
+    figure = plotting.rivals(RESULTS, sentences={"attacks": "It errs."}, pictures=pictures)
+    figure.draw_without_rendering()
+    head = panels(figure)[0][1]
+    ends = [ax.get_window_extent().x1 for ax in head.child_axes]
+    starts = [text.get_window_extent().x0 for text in head.texts]
+    assert ends == sorted(ends) and ends[-1] < min(starts)
+    assert max(text.get_window_extent().x1 for text in head.texts) <= figure.bbox.x1
+
+
 @pytest.mark.parametrize(
     ("results", "options", "complaint"),
     [

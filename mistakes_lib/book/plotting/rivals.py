@@ -23,9 +23,10 @@ def rivals(results, *, sentences=None, pictures=None):
     Args:
         results: DataFrame indexed by (kind of failure, name of the test), with the columns
             "density" and "confidence", each an AUROC in [0, 1].
-        sentences: kind of failure → what its panel shows, printed above it.
+        sentences: kind of failure → what its panel shows, printed above the panel, right of its
+            pictures.
         pictures: kind of failure → list of at most three (image, text), as for
-            :func:`~mistakes_lib.book.plotting.gallery`, shown beside the sentence.
+            :func:`~mistakes_lib.book.plotting.gallery`, shown above the panel at the left.
 
     Returns:
         Figure.
@@ -75,15 +76,16 @@ def _panel(ax, part):
 
 
 def _head(ax, kind, sentence, pictures, tall):
-    """A panel's title and sentence at the figure's left edge, its pictures at the right."""
+    """A panel's pictures from the figure's left edge on, its title and sentence right of them."""
     ax.set_axis_off()
     place = blended_transform_factory(ax.figure.transFigure, ax.transAxes)
-    ax.text(0.01, 0.97, kind, fontsize=11, fontweight="bold", va="top", transform=place)
-    told = textwrap.fill(sentence, 20 if pictures else 68)  # letters a line
+    beside = 0.01 + PITCH * len(pictures) / WIDTH
+    ax.text(beside, 0.97, kind, fontsize=11, fontweight="bold", va="top", transform=place)
+    told = textwrap.fill(sentence, 18 if pictures else 68)  # letters a line
     below = 0.97 - 0.24 / tall
-    ax.text(0.01, below, told, fontsize=FONT, va="top", transform=place)
-    for column, (image, text) in enumerate(pictures, start=-len(pictures)):
-        left = (WIDTH + PITCH * column + (PITCH - THUMB) / 2) / WIDTH
+    ax.text(beside, below, told, fontsize=FONT, va="top", transform=place)
+    for column, (image, text) in enumerate(pictures):
+        left = (PITCH * column + (PITCH - THUMB) / 2) / WIDTH
         bounds = (left, 0.02, THUMB / WIDTH, THUMB / tall)
         inset = ax.inset_axes(bounds, transform=place)
         inset.imshow(np.transpose(image, (1, 2, 0)), interpolation="nearest")
