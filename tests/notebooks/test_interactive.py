@@ -47,7 +47,7 @@ def show(tab, tmp_path):
 
 
 def number(text):
-    return float(text.replace("−", "-").removesuffix(" %"))
+    return float(text.replace("−", "-").removesuffix("\u202f%"))
 
 
 def cells(tab, row):
