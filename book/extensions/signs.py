@@ -32,8 +32,8 @@ class Signs(SphinxPostTransform):
     def run(self, **kwargs):
         """Go through the texts and tables of the page."""
         for text in list(self.document.findall(nodes.Text)):
-            if typeset(text) != text and not is_kept(text):
-                text.parent.replace(text, nodes.Text(typeset(text)))
+            if (written := typeset(text)) != text and not is_kept(text):
+                text.parent.replace(text, nodes.Text(written))
         for table in self.document.findall(nodes.raw):
             if table.get("format") == "html":
                 table[:] = [nodes.Text(in_cells(table.astext()))]

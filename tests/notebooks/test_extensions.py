@@ -86,7 +86,7 @@ def test_an_open_cell_is_not_swallowed(page):
 
 def test_numbers_are_typeset_but_code_formulas_and_names_stay(page):
     code = nodes.literal("", "", nodes.inline("", "x[-1]", classes=["highlight"]))
-    html = '<table title="-1"><td width="5%">-0.25 to -0.1</td><td>GMM-100</td></table>'
+    html = '<table title="-1"><td data-x="-2" width="5%">-0.25 to -0.1</td><td>GMM-100</td></table>'
     page += [
         nodes.paragraph("", "", nodes.Text("(-4.2 to -87.3), WRN-16-2, 2026-11-27, 1-2, "), code),
         nodes.paragraph("", "5% and 5 %, %20, 5%20"),
@@ -103,7 +103,7 @@ def test_numbers_are_typeset_but_code_formulas_and_names_stay(page):
         "x=-1",
         "-1−0.5 points",
         "-1",
-        '<table title="-1"><td width="5%">−0.25 to −0.1</td><td>GMM-100</td></table>',
+        '<table title="-1"><td data-x="-2" width="5%">−0.25 to −0.1</td><td>GMM-100</td></table>',
         "-1 <td>-1",
     ]
 
