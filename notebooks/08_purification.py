@@ -81,6 +81,8 @@ name, nu = accuracies.idxmax()  # of equally good ones the first: the tightest h
 purified = purify(test.features, mixtures[name], nu=nu, steps=monotone_steps)
 effect = purification_effect(test.features, purified, test.labels, head)
 free = paths[name].loc[("test", min(strengths))]
+changed = f"{'gains' if effect.gain > 0 else 'loses'} {abs(effect.gain):.2f} percentage points"
+change = changed if round(effect.gain, 2) else "does not change"
 
 # %% [markdown]
 # ```{admonition} Guess first
@@ -96,15 +98,13 @@ free = paths[name].loc[("test", min(strengths))]
 
 # %% tags=["remove-input", "hide-output"] mystnb={"code_prompt_show": "Answers"}
 Markdown(
-    f"1. It changes by {effect.gain:+.2f} percentage points.\n"
+    f"1. It {change}.\n"
     f"2. The features gain {free['bits gained']:.2f} bits per dimension, and accuracy changes by "
     f"{free.gain:+.1f} points.\n"
     f"3. To a peak nearby, because each step climbs from where the feature is. No label takes part."
 )
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the verdict"}
-points = f"{abs(effect.gain):.2f} percentage points"
-change = f"{'gains' if effect.gain > 0 else 'loses'} {points}" if effect.gain else "does not change"
 luck = "more than chance" if effect.p_value < 1 - confidence else "within chance"
 Markdown(
     f"**Verdict.** On {source.title}, test accuracy {change} ({effect.before:.2%} → "
@@ -245,12 +245,13 @@ grid = pd.concat(blocks.values())
 figure, ax = plotting.new_figure(width=6, height=4)
 plotting.purification_heatmap(ax, grid["gain"].unstack("nu"))
 ax.set(xlabel="strength ν", ylabel="mixture, learning rate")
+gained = round(grid["gain"].max(), 2)
+best = f"The best sound setting gains {gained:.2f}" if gained > 0 else "No sound setting gains any"
 figures.show(
     figure,
     "purification: settings",
-    f"The best sound setting changes validation accuracy by {grid['gain'].max():+.2f} points, the worst "
-    f"by {grid['gain'].min():+.2f}; {grid['gain'].isna().sum()} of {len(grid)} settings are void because "
-    "their objective rose.",
+    f"{best} points of validation accuracy, the worst changes it by {grid['gain'].min():+.2f}; "
+    f"{grid['gain'].isna().sum()} of {len(grid)} settings are void because their objective rose.",
 )
 
 # %% [markdown]
@@ -264,7 +265,7 @@ figures.show(
 
 # %%
 print(f"{name}, ν = {nu:g}")
-print(f"test accuracy {effect.before:.2%} → {effect.after:.2%} ({effect.gain:+.2f} points)")
+print(f"test accuracy {effect.before:.2%} → {effect.after:.2%} (it {change})")
 print(f"{effect.corrected} corrected, {effect.broken} broken, p = {effect.p_value:.2g}")
 
 # %% [markdown]
@@ -376,8 +377,8 @@ Markdown(told)
 Markdown(
     f"- Features can be made likelier by {free['bits gained']:.2f} bits per dimension, but this breaks "
     f"{free.broken:.0f} predictions and corrects {free.corrected:.0f}.\n"
-    f"- With the strength that validation chooses, test accuracy changes by {effect.gain:+.2f} points, "
-    f"which is {luck}.\n"
+    f"- With the strength that validation chooses, test accuracy {change}: {effect.corrected} predictions "
+    f"are corrected and {effect.broken} broken, which is {luck}.\n"
     f"- {(near == wrong.predictions).mean():.0%} of the mistakes lie inside the class that the network "
     f"names and {(near == wrong.labels).mean():.0%} inside their own."
 )

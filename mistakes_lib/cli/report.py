@@ -59,7 +59,7 @@ Std = Annotated[str | None, typer.Option(help="What it divides them by.")]
 Head = Annotated[str | None, typer.Option(help="Its last linear layer, if that is not found.")]
 Ood = Annotated[
     list[str] | None,
-    typer.Option(help="NAME=FILE of inputs from elsewhere, with --model NAME=DIR; many times."),
+    typer.Option(help="NAME=FILE of inputs from elsewhere, with `--model` NAME=DIR; many times."),
 ]
 Adversarial = Annotated[
     list[str] | None, typer.Option(help="The same of attacked inputs; many times.")

@@ -45,7 +45,7 @@ def train(
 ):
     """Train a classifier and keep its features; killed, it goes on at its last epoch.
 
-    On several GPUs or machines: accelerate launch -m mistakes_lib train …
+    On several GPUs or machines: `accelerate launch -m mistakes_lib train …`
     """
     from mistakes_lib.runs import train_run
     from mistakes_lib.runs.experiment import load_experiment

@@ -61,7 +61,7 @@ NOT_TYPESET = """() => [...document.querySelectorAll('article p, article td, art
         copy.querySelectorAll('code, .math, mjx-container').forEach(child => child.remove());
         return copy.textContent;
     })
-    .filter(text => /(^|[\\s(=])-\\d|\\d[ \u00a0]?%(?![0-9A-Fa-f]{2})/.test(text))"""
+    .filter(text => /(^|[\\s(=])-\\d|\\d[ \u00a0]?%(?![0-9A-Fa-f]{2})|(^|\\s)–[a-z]/.test(text))"""
 
 
 @every_page
@@ -78,7 +78,7 @@ def test_page_is_whole_at_every_width_by_day_and_by_night(page, opened):
             tab.screenshot(path=SCREENSHOTS / picture)
     assert tab.evaluate(NOT_SHOWN) == []
     assert tab.evaluate(WITHOUT_ALT) == []
-    assert tab.evaluate(NOT_TYPESET) == [], 'a hyphen for a minus sign, or "5%" or "5 %"'
+    assert tab.evaluate(NOT_TYPESET) == [], 'a hyphen for a minus sign, "5%" or "5 %", or "–option"'
     assert tab.locator("mjx-merror").count() == 0
     assert tab.locator("mjx-container").count() >= tab.locator(".math").count()
     assert [said for said in complaints if not said.startswith(CHATTER)] == []
