@@ -197,7 +197,7 @@ def main(argv=None):
     arguments = start(parser, argv)
     real, weights = data_folder(), checkpoint()
     cases = [(arguments.fewer, workers) for workers in arguments.workers]
-    cases.append((arguments.images, max(arguments.workers)))
+    cases = list(dict.fromkeys([*cases, (arguments.images, max(arguments.workers))]))
     rows, lines = [], []
     for n, workers in cases:
         theirs, own = [], []

@@ -35,7 +35,7 @@ TINY = {
     "purification": "--rows 20 --components 10 --steps 1 --repeats 2",
     "features": "--images 4 --batch-size 2 --repeats 2",
     "attacks": "--images 2 --iterations 2 --repeats 2",
-    "report": "--images 420 --fewer 350 --workers 1",
+    "report": "--images 350 --fewer 350 --workers 1",
     "starting": "--repeats 2",
     "training": "--images 4 --widen-factor 1 --repeats 1",
 }
