@@ -250,7 +250,7 @@ best = f"The best sound setting gains {gained:.2f}" if gained > 0 else "No sound
 figures.show(
     figure,
     "purification: settings",
-    f"{best} points of validation accuracy, the worst changes it by {grid['gain'].min():+.2f}; "
+    f"{best} points of validation accuracy. The worst changes it by {grid['gain'].min():+.2f} points, and "
     f"{grid['gain'].isna().sum()} of {len(grid)} settings are void because their objective rose.",
 )
 
