@@ -9,6 +9,7 @@ the peer in its float32. Memory is the growth of a fresh process's peak while it
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from unittest import mock
 
 import numpy as np
 import torch
@@ -68,9 +69,7 @@ def vim(train, library):
     if library == "ours":
         scorer = ViM(d // 2).fit(train)
         return lambda batch: scorer.score_samples(with_logits(batch.features, n_classes))
-    weight, bias = (torch.from_numpy(part) for part in head(n_classes, d))
-    peer = PeerViM(None, d // 2, weight, bias)
-    peer.fit_features(torch.from_numpy(train.features), torch.from_numpy(train.labels))
+    peer = peer_vim_fitted_on(train, torch.float32)
     return lambda batch: -peer.predict_features(torch.from_numpy(batch.features)).numpy()
 
 
@@ -115,6 +114,23 @@ def peer_fitted_on(train, dtype):
         return PeerMahalanobis(None).fit_features(features, torch.tensor(train.labels))
 
 
+def peer_vim_fitted_on(train, dtype):
+    n_classes, d = train.logits.shape[1], train.features.shape[1]
+    peer = PeerViM(None, d // 2, *(torch.tensor(part, dtype=dtype) for part in head(n_classes, d)))
+    return peer.fit_features(torch.from_numpy(train.features), torch.from_numpy(train.labels))
+
+
+def vim_difference(train, some, scores):
+    """Largest difference of ours and the peer's in float64.
+
+    In float32 it finds other directions where neighbouring eigenvalues are nearly equal.
+    """
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):  # it rounds all by itself
+        peer = peer_vim_fitted_on(train, torch.float64)
+        theirs = -peer.predict_features(torch.from_numpy(some.features)).numpy()
+    return difference(scores, theirs)
+
+
 def mahalanobis_difference(train, some, scores):
     """Largest difference of ours and the peer's in float64, once they are on one scale."""
     peer = peer_fitted_on(train, torch.float64)
@@ -123,6 +139,10 @@ def mahalanobis_difference(train, some, scores):
     # Half the squared distance, with a covariance that is not divided by n, and no minus sign.
     theirs = -2 * len(train) * peer.predict_features(torch.tensor(some.features).double()).numpy()
     return difference(scores, theirs)
+
+
+# How to compare with a peer whose own precision decides what it finds.
+IN_FLOAT64 = {"Mahalanobis": mahalanobis_difference, "ViM": vim_difference}
 
 
 def difference(scores, theirs):
@@ -148,8 +168,8 @@ def compare(name, train, batch, repeats):
     actions = {library: (lambda s=score: s(batch)) for library, score in fitted.items()}
     seconds, scores = in_turns(actions, repeats)
     few, some = {key: value[:SOME] for key, value in scores.items()}, batch[:SOME]
-    if name == "Mahalanobis":
-        unequal = mahalanobis_difference(train, some, few["ours"])
+    if name in IN_FLOAT64:
+        unequal = IN_FLOAT64[name](train, some, few["ours"])
     else:
         unequal = difference(few["ours"], few["peer"])
     both = seconds["peer"], seconds["ours"]
@@ -193,7 +213,7 @@ some. The detectors are fitted on {arguments.known:,} rows.
 
 Seconds to score {arguments.rows:,} rows, {arguments.repeats} times in turns: median
 (least–greatest). *difference*: the largest of {SOME:,} scores, in their standard deviations; for
-Mahalanobis with the peer in float64, once both are on one scale.
+Mahalanobis (once both are on one scale) and ViM with the peer in float64.
 
 {as_table(head_of_times, rows)}
 
