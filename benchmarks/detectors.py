@@ -60,7 +60,7 @@ def with_logits(features, n_classes, labels=None):
 def mahalanobis(train, library):
     if library == "ours":
         return Mahalanobis().fit(train).score_samples
-    peer = peer_fitted_on(train, torch.float32)
+    peer = peer_mahalanobis_fitted_on(train, torch.float32)
     return lambda batch: -peer.predict_features(torch.from_numpy(batch.features)).numpy()
 
 
@@ -108,7 +108,7 @@ def default_dtype(dtype):
         torch.set_default_dtype(before)
 
 
-def peer_fitted_on(train, dtype):
+def peer_mahalanobis_fitted_on(train, dtype):
     with default_dtype(dtype):
         features = torch.tensor(train.features, dtype=dtype)
         return PeerMahalanobis(None).fit_features(features, torch.tensor(train.labels))
@@ -133,7 +133,7 @@ def vim_difference(train, some, scores):
 
 def mahalanobis_difference(train, some, scores):
     """Largest difference of ours and the peer's in float64, once they are on one scale."""
-    peer = peer_fitted_on(train, torch.float64)
+    peer = peer_mahalanobis_fitted_on(train, torch.float64)
     # Without the ridge, which counts where a feature hardly varies and rows are few.
     peer.precision = torch.linalg.inv(peer.cov - RIDGE * torch.eye(len(peer.cov)).double())
     # Half the squared distance, with a covariance that is not divided by n, and no minus sign.

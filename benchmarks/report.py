@@ -196,8 +196,8 @@ def main(argv=None):
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     arguments = start(parser, argv)
     real, weights = data_folder(), checkpoint()
-    cases = [(arguments.fewer, workers) for workers in arguments.workers]
-    cases = list(dict.fromkeys([*cases, (arguments.images, max(arguments.workers))]))
+    whole = arguments.images, max(arguments.workers)
+    cases = dict.fromkeys([*((arguments.fewer, workers) for workers in arguments.workers), whole])
     rows, lines = [], []
     for n, workers in cases:
         theirs, own = [], []
@@ -210,7 +210,7 @@ def main(argv=None):
                 theirs.append(plain_loop(folder, workers))
             rows.append(row_of(count, workers, found, theirs[-1]))
             print(rows[-1], flush=True)
-        if (n, workers) == cases[-1]:
+        if (n, workers) == whole:
             lines = [summary(count, workers, found, theirs, own)]
     write_section("report", "`mistakes report`", page(arguments, rows, real, weights), lines)
 
