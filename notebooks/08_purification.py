@@ -222,6 +222,7 @@ figures.show(
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
 table = pd.concat(paths, names=["mixture"]).rename(columns={"p_value": "p"})
+table = table.rename_axis(index={"nu": "ν"})
 decimals = {"bits gained": 3, "gain": 2, "corrected": 0, "broken": 0, "p": 3}
 plotting.with_dashes(table[list(decimals)], digits=decimals)
 

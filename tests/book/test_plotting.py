@@ -205,7 +205,20 @@ def test_heatmap_is_symmetric_around_zero(ax):
     table = pd.DataFrame([[0.3, -0.1]], index=["GMM"], columns=[0.1, 1.0])
     plotting.purification_heatmap(ax, table)
     assert ax.collections[0].get_clim() == (-0.3, 0.3)
-    assert [text.get_text() for text in ax.texts] == ["+0.30", "-0.10"]
+    assert [text.get_text() for text in ax.texts] == ["+0.30", "−0.10"]
+
+
+def test_a_cell_without_a_change_has_no_sign(ax):
+    table = pd.DataFrame([[0.0, -0.004, 0.004, 1.0]], index=["GMM"])
+    plotting.purification_heatmap(ax, table)
+    assert [text.get_text() for text in ax.texts] == ["0.00", "0.00", "0.00", "+1.00"]
+
+
+def test_the_levels_of_a_row_are_told_apart(ax):
+    index = pd.MultiIndex.from_product([["GMM-100"], ["0.1 × safe", "1 × safe"]])
+    plotting.purification_heatmap(ax, pd.DataFrame({1.0: [0.1, 0.2]}, index=index))
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels == ["GMM-100, 0.1 × safe", "GMM-100, 1 × safe"]
 
 
 def test_a_void_cell_says_so(ax):

@@ -9,6 +9,7 @@ from mistakes_lib.book.plotting.style import (
     method_looks,
     method_name,
 )
+from mistakes_lib.support.signs import typeset
 
 __all__ = [
     "dots_with_intervals",
@@ -58,7 +59,7 @@ def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"
     Args:
         ax: Axes to draw on.
         table: DataFrame of changes; rows and columns are the settings; NaN cells are void, and say
-            so.
+            so. Levels of a row's name are separated by commas.
         label: of the colour bar.
 
     Returns:
@@ -69,8 +70,9 @@ def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"
     sns.heatmap(
         table.astype(float),
         ax=ax,
-        annot=True,
-        fmt="+.2f",
+        annot=np.vectorize(_change)(values),
+        fmt="",
+        yticklabels=[_joined(name) for name in table.index],
         cmap="PuOr",
         vmin=-limit,
         vmax=limit,
@@ -79,6 +81,16 @@ def purification_heatmap(ax, table, *, label="accuracy gain (percentage points)"
     for row, column in np.argwhere(np.isnan(values)):  # which seaborn's annotation skips
         ax.text(column + 0.5, row + 0.5, "void", ha="center", va="center", color="0.4")
     return ax
+
+
+def _change(value):
+    """A change with its sign; without one where nothing of it is left."""
+    text = f"{value:+.2f}"
+    return text[1:] if float(text) == 0 else typeset(text)
+
+
+def _joined(name):
+    return ", ".join(map(str, name)) if isinstance(name, tuple) else name
 
 
 def shares_heatmap(ax, table, *, label="share flagged"):
