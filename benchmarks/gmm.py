@@ -86,7 +86,7 @@ def sklearns(mixture, iterations):
     )
 
 
-def torchgmms(mixture, iterations):
+def torchgmms(mixture, iterations, accelerator="cpu"):
     """torchgmm takes the means alone: its first weights and variances are of the nearest rows."""
     from torchgmm.bayes import GaussianMixture as TorchGMM
 
@@ -96,7 +96,7 @@ def torchgmms(mixture, iterations):
         covariance_type="diag",
         init_means=torch.tensor(mixture["means"], dtype=torch.float32),
         convergence_tolerance=0,
-        trainer_params={"max_epochs": iterations, "accelerator": "cpu"} | quiet,
+        trainer_params={"max_epochs": iterations, "accelerator": accelerator} | quiet,
     )
 
 

@@ -28,6 +28,7 @@ NAMES = (
     "starting",
     "book",
     "training",
+    "gpu",
 )
 
 HEAD = """# Benchmarks

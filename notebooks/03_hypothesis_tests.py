@@ -234,9 +234,10 @@ pd.DataFrame({"bits per dimension": bits}).round(3) if bits else print(
 text = "Whether a good PixelCNN separates the two groups stays open here."
 if bits:
     own = source.experiment.pixel_cnn
+    layers = "layer" if own["n_resnets"] == 1 else "layers"
     beaten = "beats" if bits["PixelCNN"] < bits["WebP, lossless"] else "does not even beat"
     text = (
-        f"This PixelCNN has {own['n_filters']} filters, {own['n_resnets']} residual layer(s) at each "
+        f"This PixelCNN has {own['n_filters']} filters, {own['n_resnets']} residual {layers} at each "
         f"size, and {own['epochs']} epochs of training; the published ones have 160 and 5, and "
         f"hundreds of epochs on several GPUs, and reach 2.92 bits on CIFAR-10. Ours {beaten} WebP by "
         f"{abs(bits['WebP, lossless'] - bits['PixelCNN']):.2f} bits. It is under-trained, so a better "

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as command
-from benchmarks import book, detectors, gmm, headlines, large, report, scaling, training
+from benchmarks import book, detectors, gmm, gpu, headlines, large, report, scaling, training
 from benchmarks.measuring import (
     as_table,
     in_turns,
@@ -38,8 +38,9 @@ TINY = {
     "report": "--images 350 --fewer 350 --workers 1",
     "starting": "--repeats 2",
     "training": "--images 4 --widen-factor 1 --repeats 1",
+    "gpu": "--device cpu --rows 300 --components 3 --images 4 --attacked 2 --repeats 2",
 }
-SLOW = {"detectors", "large", "report", "training"}
+SLOW = {"detectors", "gpu", "large", "report", "training"}
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,13 @@ def test_a_benchmark_writes_its_section(pages, name):
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len(tables) >= 3  # head, rule, row
     assert "nan" not in text
+
+
+def test_without_a_gpu_the_page_stays_as_it_is(pages, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu.main([])
+    assert "No GPU" in capsys.readouterr().out
+    assert not (pages / "results.md").exists()
 
 
 def test_gmm_says_why_a_peer_was_not_compared(monkeypatch):
