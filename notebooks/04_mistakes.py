@@ -197,9 +197,9 @@ plotting.precision_recall_curves(lower, pairs)
 figures.show(
     figure,
     "mistakes: ROC and precision",
-    f"Of {len(ranking)} methods, {best_method} separates mistakes best: its AUROC is "
-    f"{ranking.iloc[0]:.3f}, that of density {ours.AUROC:.3f}. Above: ROC curves. Below: precision "
-    "against recall, with mistakes as the positive class.",
+    f"Of {len(ranking)} methods (raw confidence is counted with confidence), {best_method} separates "
+    f"mistakes best: its AUROC is {ranking.iloc[0]:.3f}, that of density {ours.AUROC:.3f}. Above: ROC "
+    "curves. Below: precision against recall, with mistakes as the positive class.",
 )
 
 # %% tags=["hide-input", "appendix"] mystnb={"code_prompt_show": "Code: the table"}
@@ -222,8 +222,9 @@ place = list(ranking.index).index(f"GMM-{n_components}") + 1
 figures.show(
     figure,
     "mistakes: every method",
-    f"Density stands at place {place} of {len(ranking)} methods, {ranking.iloc[0] - ours.AUROC:.2f} "
-    f"below the best. A line through a dot is its {confidence:.0%} interval.",
+    f"Density stands at place {place} of {len(ranking)} methods (raw confidence is counted with "
+    f"confidence), {ranking.iloc[0] - ours.AUROC:.2f} below the best. A line through a dot is its "
+    f"{confidence:.0%} interval.",
 )
 
 # %% [markdown]

@@ -253,7 +253,7 @@ plotting.call_by_name(bits).round(2) if len(bits) else print(
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 simple = bits.index[bits["PixelCNN"] < bits["PixelCNN"]["test"]] if len(bits) else []
-simple = ", ".join(map(plotting.set_name, simple)) or "no set"
+simple = " and ".join(map(plotting.set_name, simple)) or "no set"
 Markdown(
     f"The PixelCNN finds {simple} likelier than the test images."
     if len(bits)
