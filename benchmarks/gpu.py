@@ -40,7 +40,8 @@ def torchgmm_on(device):
 
 
 def mixtures(device, n, d, k, repeats):
-    """Rows of EM and of scoring, and torchgmm's seconds an iteration (None: not compared)."""
+    """Seconds of EM and of scoring, by what was done: CPU's and GPU's, torchgmm's and ours on the
+    GPU (none where it was not compared), and a remark on torchgmm."""
     X = synthetic_features(n, d, np.random.default_rng(0))
     mixture = random_start(X, k)
     here, mine = iteration_seconds(ours_on(CPU), mixture, X)
@@ -52,20 +53,39 @@ def mixtures(device, n, d, k, repeats):
     )
     np.testing.assert_allclose(scores["there"], scores["here"], rtol=1e-4)
     what = f"{n} × {d}, K = {k}"
+    step = f"EM iteration, {what}"
     rows = {
-        f"EM iteration, {what}": (here, there),
+        step: (here, there),
         f"scoring, {what}": (seconds["here"], seconds["there"]),
     }
     peer = PEERS["torchgmm"].rows_as(X)
     try:
         theirs, _ = iteration_seconds(torchgmm_on(device), mixture, peer)
     except Exception as error:  # whatever it raises is what there is to say of it
-        return rows, None, f"torchgmm was not compared: {type(error).__name__}: {error}."
-    return rows, (theirs, there), f"torchgmm: {PEERS['torchgmm'].note}."
+        return rows, {}, f"torchgmm was not compared: {type(error).__name__}: {error}."
+    return rows, {step: (theirs, there)}, f"torchgmm: {PEERS['torchgmm'].note}."
+
+
+def compare(on, device, check, repeats):
+    """Seconds of ``on(device)()`` on the CPU and on the GPU; the warm-up's results are checked."""
+    actions = {"here": on("cpu"), "there": on(device)}
+    _, results = in_turns(actions, 1)
+    check(results["there"], results["here"])
+    seconds, _ = in_turns(actions, repeats)
+    return seconds["here"], seconds["there"]
+
+
+def check_features(there, here):
+    np.testing.assert_allclose(there, here, **LIKE)
+
+
+def check_attacked(there, here):
+    if np.isclose(there, here, atol=1e-6).mean() < AGREE:
+        raise AssertionError("BIM finds other images on the GPU")
 
 
 def networks(device, n, attacked, iterations, repeats):
-    """Rows of features, BIM and an epoch of training."""
+    """Seconds of features, BIM and an epoch of training, by what was done: CPU's and GPU's."""
     torch.manual_seed(0)
     classifier = build_classifier(NETWORK).eval()
     rng = np.random.default_rng(0)
@@ -79,20 +99,14 @@ def networks(device, n, attacked, iterations, repeats):
     def attack(on):
         return lambda: bim(classifier, *few, 8 / 255, iterations=iterations, device=on)
 
-    work = {
-        f"features of {n} images by a DenseNet-BC-100-12": features,
-        f"BIM, {iterations} steps, {attacked} images": attack,
+    rows = {
+        f"features of {n} images by a DenseNet-BC-100-12": compare(
+            features, device, check_features, repeats
+        ),
+        f"BIM, {iterations} steps, {attacked} images": compare(
+            attack, device, check_attacked, repeats
+        ),
     }
-    rows = {}
-    for name, on in work.items():
-        actions = {"here": on("cpu"), "there": on(device)}
-        _, results = in_turns(actions, 1)  # which also warms up
-        if on is features:
-            np.testing.assert_allclose(results["there"], results["here"], **LIKE)
-        elif np.isclose(results["there"], results["here"], atol=1e-6).mean() < AGREE:
-            raise AssertionError("BIM finds other images on the GPU")
-        seconds, _ = in_turns(actions, repeats)
-        rows[name] = seconds["here"], seconds["there"]
     recipe = Recipe(epochs=1, batch_size=min(125, n), lr=0.1, precision="bfloat16")
 
     def epoch(on):
@@ -120,12 +134,12 @@ def main(argv=None):
         return
     rows, peers, remarks = {}, {}, []
     for k in arguments.components:
-        size = device, arguments.rows, arguments.dimensions, k
-        more, peer, remark = mixtures(*size, arguments.repeats)
+        more, beside, remark = mixtures(
+            device, arguments.rows, arguments.dimensions, k, arguments.repeats
+        )
         rows |= more
+        peers |= beside
         remarks.append(remark)
-        if peer:
-            peers[f"EM iteration, {size[1]} × {size[2]}, K = {k}"] = peer
     rows |= networks(
         device, arguments.images, arguments.attacked, arguments.iterations, arguments.repeats
     )
