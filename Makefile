@@ -15,6 +15,9 @@ INSTALLED := $(VENV)/.installed
 # Kernels, papermill and jupyter-book are to be the environment's own, whatever the machine has.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
+# The environment keeps its bytecode, whatever the machine says: without it each of some hundred
+# processes compiles torch, scikit-learn and matplotlib anew, which takes longer than what it is for.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book pdf teach notebooks test benchmarks format lock clean

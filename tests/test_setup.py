@@ -1,5 +1,6 @@
 """The repository itself: one list of dependencies, one direction of imports, no machine's paths."""
 
+import os
 import re
 import subprocess
 import sys
@@ -72,6 +73,22 @@ def test_the_table_in_contributing_is_the_contract():
     table = text.partition("| room | holds |\n")[2].partition("\n\n")[0].splitlines()[1:]
     rooms = [set(re.findall(r"`(\w+)/?`", line.split("|")[1])) for line in table]
     assert rooms == expected
+
+
+# --- make ---------------------------------------------------------------------------------------
+
+
+def test_make_keeps_bytecode_where_the_machine_would_not():
+    """Else each of some hundred processes compiles torch, scikit-learn and matplotlib anew."""
+    probe = f'probe: ; @"{sys.executable}" -c "import sys; print(sys.dont_write_bytecode)"'
+    told = subprocess.run(
+        ["make", "--no-print-directory", f"--eval={probe}", "probe"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout == "False\n", told.stderr
 
 
 # --- Paths --------------------------------------------------------------------------------------

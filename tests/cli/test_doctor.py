@@ -28,17 +28,18 @@ def test_this_environment_is_in_order(tmp_path):
     }
 
 
-def test_missing_and_old_packages_are_named_with_the_command_that_mends_them(monkeypatch):
+def test_missing_and_old_packages_are_named_with_the_command_that_mends_them(monkeypatch, tmp_path):
     asked = ["torch>=999", "no-such-package>=1", "numpy", 'ruff; extra == "test"']
     monkeypatch.setattr(metadata, "requires", lambda _: asked)
     torch_version = metadata.version("torch")
-    assert [(c.name, c.found, c.advice) for c in examine() if c.status == "problem"] == [
+    found = examine(data=tmp_path, runs=tmp_path)
+    assert [(c.name, c.found, c.advice) for c in found if c.status == "problem"] == [
         ("torch", torch_version, 'pip install "torch>=999"'),
         ("no-such-package", "missing", 'pip install "no-such-package>=1"'),
     ]
 
 
-def test_a_torchvision_of_another_torch_is_a_problem(monkeypatch):
+def test_a_torchvision_of_another_torch_is_a_problem(monkeypatch, tmp_path):
     real = doctor.importlib.import_module
 
     def broken(name):
@@ -47,7 +48,7 @@ def test_a_torchvision_of_another_torch_is_a_problem(monkeypatch):
         return real(name)
 
     monkeypatch.setattr(doctor.importlib, "import_module", broken)
-    check = find("torchvision")
+    check = find("torchvision", data=tmp_path)
     assert check.status == "problem"
     assert "nms does not exist" in check.found and "together" in check.advice
 
@@ -69,7 +70,7 @@ def test_each_set_is_listed_once_one_is_there(tmp_path):
 def test_a_full_disk_is_a_problem(monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    check = find("disk", runs=tmp_path / "not" / "yet")
+    check = find("disk", data=tmp_path, runs=tmp_path / "not" / "yet")
     assert (check.status, check.found[:9]) == ("problem", "0 GB free")
     assert "MISTAKES_RUNS" in check.advice
 
