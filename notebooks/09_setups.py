@@ -146,7 +146,9 @@ Markdown(
 # - **Recipes** were compared on validation images, never on test images. The larger Wide ResNet got a second
 #   cycle after its first one, and at last epochs without augmentation until it knew its training images by
 #   heart, because the paper's is over-confident. Trainings on two cores see smaller images in their first
-#   epochs.
+#   epochs. Temporal Ensembling got ten times the printed weight, which adds a twentieth to the loss of so
+#   short a training. Its learning rate had fallen to almost nothing before the first image of full size
+#   came: another schedule may gain more from the images without a label than this one does.
 # - **All**: black borders, He initialisation {cite}`he2015delving`, and for the DenseNet tanh after the
 #   last batch normalisation, before the average over positions.
 #

@@ -218,11 +218,12 @@ def test_other_copies_of_the_images_are_told_by_their_fingerprint():
 
 
 def test_published_runs_are_compared_with_the_kind_of_network_that_they_are():
-    run = load_run("cifar10/te_wrn_10_2/seed0")
+    run = load_run("cifar100/te_wrn_16_2/seed0")
     assert papers_experiment(run).classifier == "te_wrn_28_10"
-    assert papers_experiment(run).data_set == "cifar10"
-    assert papers_experiment(load_run("cifar100/wrn_16_2/seed0")).data_set == "cifar100"
-    assert conditions_of(run, ["network"])["network"].startswith("smaller network (depth 10 for 28")
+    assert papers_experiment(run).data_set == "cifar100"
+    other = load_run("cifar10/densenet_bc_100_12/seed0")
+    assert papers_experiment(other).data_set == "cifar10"
+    assert conditions_of(run, ["network"])["network"].startswith("smaller network (depth 16 for 28")
 
 
 def test_what_cannot_be_compared_is_named():
