@@ -63,6 +63,15 @@ def test_histograms_that_spread_over_powers_of_ten_integrate_on_their_own_scale(
     assert np.ptp(width) < 1e-6 * width.mean()
 
 
+def test_extreme_values_stay_in_the_histogram_whatever_a_machine_rounds(ax):
+    candidates = RNG.uniform(1, 5, size=1000)
+    low = -next(v for v in candidates if np.sinh(np.arcsinh(v)) < v)
+    high = next(v for v in candidates if np.sinh(np.arcsinh(v)) < v)
+    plotting.likelihood_histograms(ax, {"both": [low, 0.0, high]}, clip=0, scale="asinh")
+    heights = [p.get_height() for p in ax.patches if hasattr(p, "get_height")]
+    assert np.count_nonzero(heights) == 3
+
+
 def test_roc_legend_holds_the_auroc(ax):
     plotting.roc_curves(ax, PAIRS)
     for entry, (name, pair) in zip(legend(ax), PAIRS.items(), strict=False):

@@ -29,6 +29,7 @@ def likelihood_histograms(ax, groups, *, clip=0.005, unit="nats per dimension", 
     there, back = {"linear": (np.asarray, np.asarray), "asinh": (np.arcsinh, np.sinh)}[scale]
     steps = np.linspace(there(low), there(high), 61)
     bins = back(steps)
+    bins[[0, -1]] = low, high  # rounded there and back, they may leave out the extreme values
     for (label, values), colour, line in zip(groups.items(), PALETTE, LINES, strict=False):
         weights = np.full(len(values), 1 / (len(values) * (steps[1] - steps[0])))
         style = {"color": colour, "bins": bins, "weights": weights}
