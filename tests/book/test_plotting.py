@@ -64,10 +64,9 @@ def test_histograms_that_spread_over_powers_of_ten_integrate_on_their_own_scale(
 
 
 def test_extreme_values_stay_in_the_histogram_whatever_a_machine_rounds(ax):
-    candidates = RNG.uniform(1, 5, size=1000)
-    low = -next(v for v in candidates if np.sinh(np.arcsinh(v)) < v)
-    high = next(v for v in candidates if np.sinh(np.arcsinh(v)) < v)
-    plotting.likelihood_histograms(ax, {"both": [low, 0.0, high]}, clip=0, scale="asinh")
+    extreme = next(v for v in RNG.uniform(1, 5, size=1000) if np.sinh(np.arcsinh(v)) < v)
+    values = [-extreme, 0.0, extreme]
+    plotting.likelihood_histograms(ax, {"both": values}, clip=0, scale="asinh")
     heights = [p.get_height() for p in ax.patches if hasattr(p, "get_height")]
     assert np.count_nonzero(heights) == 3
 
