@@ -39,7 +39,7 @@ ONCE = {"nearest neighbors"}  # which know no classes: their number changes noth
 NOTES = {
     "Mahalanobis": "",
     "ViM": "each makes the logits of the features first",
-    "nearest neighbors": "scikit-learn's exact search in both",
+    "nearest neighbors": "exact in both; ours searches in float32 and decides near ties in float64",
     "energy": "one pass over the logits in both",
 }
 

@@ -108,7 +108,7 @@ the nearest neighbors of {arguments.scored:,} rows, k = 1000, are searched among
 {as_table(head, rows)}
 
 To score ImageNet's {WHOLE_TEST:,} validation images against all training images would take
-{search:.1f} hours. The search is scikit-learn's, which is exact; an index of approximate neighbors
+{search:.1f} hours. The search is exact; an index of approximate neighbors
 would be another dependency and another score. `mistakes report` searches among 50,000 training
 images drawn at random instead: the authors of the score find that a hundredth of ImageNet is enough
 (Sun et al. 2022, https://arxiv.org/abs/2204.06507)."""

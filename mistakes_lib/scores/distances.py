@@ -4,12 +4,11 @@ from numbers import Integral
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn import neighbors
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.scores.nearest import kth_nearest
 from mistakes_lib.support.blocks import in_blocks, row_blocks
 from mistakes_lib.support.checks import check_positive
 
@@ -161,24 +160,7 @@ class NearestNeighbors(Scorer):
 
     def _score(self, features):
         self._check_fitted("features_")
-        return in_blocks(self._minus_distance, features)
-
-    def _minus_distance(self, features):
-        directions = normalize(features.astype(np.float64))  # (b, d)
-        nearest = np.empty((len(directions), 0))
-        for block in row_blocks(len(self.features_)):
-            others = normalize(self.features_[block].astype(np.float64))
-            found = _smallest_distances(directions, others, self.k)
-            nearest = np.hstack([nearest, found])  # (b, at most 2 k)
-            if nearest.shape[1] > self.k:
-                nearest = np.partition(nearest, self.k - 1, axis=1)[:, : self.k]
-        return -nearest.max(axis=1)
-
-
-def _smallest_distances(rows, others, k):
-    """Distances of each row (b, d) to the k nearest of the others (m, d), or to all if m < k."""
-    index = neighbors.NearestNeighbors(n_neighbors=min(k, len(others)), algorithm="brute")
-    return index.fit(others).kneighbors(rows)[0]
+        return -in_blocks(lambda rows: kth_nearest(rows, self.features_, self.k), features)
 
 
 def _means(features, members, k):

@@ -21,7 +21,7 @@ from mistakes_lib.density.gmm.em import (
     one_hot_statistics,
     sum_statistics,
 )
-from mistakes_lib.density.gmm.threads import in_order
+from mistakes_lib.support.threads import in_order
 
 
 def mixture_and_rows(k=64, d=40, n=200, *, seed=0, spread=0.5, shift=0.0, scales=1.0):

@@ -24,8 +24,8 @@ from mistakes_lib.density.gmm.em import (
 from mistakes_lib.density.gmm.products import Affine
 from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, as_plain_rows, come_in_blocks
 from mistakes_lib.density.gmm.starts import STARTS, initial_mixture
-from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.devices import resolve_device
+from mistakes_lib.support.threads import in_order
 
 __all__ = ["MAX_ITER", "DiagonalGMM"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mistakes_lib.density.gmm.em import sum_statistics
-from mistakes_lib.density.gmm.threads import in_order
 from mistakes_lib.support.checks import as_matrix
+from mistakes_lib.support.threads import in_order
 
 __all__ = ["ArrayRows", "BlockRows", "as_plain_rows", "come_in_blocks"]
 
