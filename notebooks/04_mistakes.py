@@ -686,16 +686,18 @@ figures.show(
 # The paper's Fig. 2 has a row and its Fig. 3 a panel for each kind of classifier: a DenseNet, a Wide
 # ResNet, and a Wide ResNet that saw 100 labels of each class. Here are all published ones with these
 # images. If there is one that was trained on such labels alone, without the other images, the paper
-# has no counterpart of it. A dash stands for the one method that needs the training features, where a
-# run was published without them.
+# has no counterpart of it. The PixelCNN sees the images alone, so that its scores are the same for all;
+# what differs is which images a classifier mistakes.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: every classifier"}
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
-usual = [name for name in scorers if name not in deep]
-sides = {source.info["title"]: {name: pairs[name] for name in usual}}
+sides = {source.info["title"]: pairs}
 for title, each in list(kinds.items())[1:]:
     inputs, own = each.features("test"), each.scorers(n_components, seed=seed)
+    own |= {name: LogLikelihood(density) for name, density in each.deep_densities().items()}
     sides[title] = score_pairs(own, inputs[inputs.correct], inputs[~inputs.correct])
+    if "PixelCNN" in pairs:
+        sides[title]["PixelCNN"] = pixels[inputs.correct], pixels[~inputs.correct]
 side_tables = {title: auroc_table(side, confidence=confidence) for title, side in sides.items()}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Log-likelihood histograms of correct and incorrect test predictions, one panel a classifier"}}
@@ -713,17 +715,42 @@ figures.show(
     f"density is {', '.join(f'{area:.2f} on {title}' for title, area in areas.items())}.",
 )
 
+# %% [markdown]
+# The same panels as in the paper's Fig. 3: density, the other densities where a run has them, and
+# confidence.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "ROC and precision-recall curves of density, VAE, MAF, PixelCNN and confidence for test mistakes, one row a classifier"}}
+printed = [f"GMM-{n_components}", "VAE", "MAF", "PixelCNN", "Calibrated"]
+figure, axes = plotting.new_figure(2, len(kinds), width=5.2, height=4, squeeze=False)
+for (left, right), (title, side) in zip(axes, sides.items(), strict=True):
+    shown = {name: side[name] for name in printed if name in side}
+    plotting.roc_curves(left, shown).set_title(title)
+    plotting.precision_recall_curves(right, shown).set_title(title)
+others = {title: each.AUROC.reindex(printed[1:-1]).dropna() for title, each in side_tables.items()}
+ahead = [title for title, rest in others.items() if (rest > areas[title]).any()]
+figures.show(
+    figure,
+    "mistakes: other densities of every classifier",
+    "Left ROC, right precision against recall. "
+    + (f"On {' and '.join(ahead)} another" if ahead else "No other")
+    + " density has a higher AUROC than the mixture.",
+)
+
+# %% [markdown]
+# All methods. A dash stands where a run has no such density, or was published without the training
+# features that a method needs.
+
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 accuracies = {title: each.info["accuracy"]["test"] for title, each in kinds.items()}
 by_kind = pd.DataFrame({title: each.AUROC for title, each in side_tables.items()})
 by_kind.columns = [f"{title} ({accuracies[title]:.1%} accurate)" for title in by_kind]
-by_kind = mark_class_agnostic(by_kind.loc[usual], scorers)
+by_kind = mark_class_agnostic(by_kind.loc[list(pairs)], scorers, others=["PixelCNN"])
 plotting.with_dashes(plotting.call_by_name(by_kind))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 raw = "Max softmax"  # orders inputs nearly as confidence does
 winners = {
-    title: each.AUROC.reindex(usual).drop(raw, errors="ignore").idxmax()
+    title: each.AUROC.reindex(list(pairs)).drop(raw, errors="ignore").idxmax()
     for title, each in side_tables.items()
 }
 Markdown(
@@ -756,7 +783,7 @@ rows = {"mistakes": table[["AUROC", "low", "high"]]}
 rows |= {kinds[title].experiment.classifier: each for title, each in side_tables.items()}
 named = {topic: each.rename(index={f"GMM-{n_components}": "ours"}) for topic, each in rows.items()}
 evidence = {topic: each.to_dict(orient="index") for topic, each in named.items()}
-others = [name for name in pairs if name not in usual]
+others = [name for name in pairs if name in (*deep, "PixelCNN")]
 print(as_evidence(evidence | {name: rows["mistakes"].loc[name].to_dict() for name in others}))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: claims and verdicts"}
