@@ -145,6 +145,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_experiments",
             "load_run",
             "make_run",
+            "mistake_scores",
             "publish_run",
             "published_runs",
             "published_trainings",

@@ -189,11 +189,11 @@ print(f"AUROC {won.mean():.3f}, standard error {error:.4f}")
 # The paper repeats the test with the likelihood of the *images*, from a PixelCNN
 # ({cite}`salimans2017pixelcnn`) that was trained on the same training images. There it finds correct
 # and misclassified inputs "almost indistinguishable" ($p = 8.58 \times 10^{-5}$). The table has a
-# second row if the run has a PixelCNN, too.
+# second row if a run of these images has a PixelCNN.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
 tests = {f"GMM-{n_components} on features": result}
-if source.bits_per_dim:
+if "test" in source.scored_images:
     pixels = source.image_log_likelihood("test")
     right, wrong = pixels[test.correct], pixels[~test.correct]
     tests["PixelCNN on images"] = mann_whitney(right, wrong, confidence=confidence)
@@ -215,17 +215,18 @@ Markdown(
     + (
         f", that of images with {pixel.auroc:.2f}."
         if pixel
-        else f". {source.title} has no PixelCNN."
+        else ". No run of these images has a PixelCNN."
     )
 )
 
 # %% [markdown]
 # A PixelCNN should need fewer {term}`bits per dimension` on the test images than lossless WebP files
 # do, and far fewer than a model that treats every pixel as independent and knows only the training
-# set's colours. If the run has one, the table compares the three.
+# set's colours. If there is one, the table compares the three.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the table"}
-bits = source.bits_per_dim.get("test", {})
+imager = source.pixel_cnn_run
+bits = imager.bits_per_dim["test"] if imager else {}
 pd.DataFrame({"bits per dimension": bits}).round(3) if bits else print(
     "There is nothing to compare."
 )
@@ -233,7 +234,7 @@ pd.DataFrame({"bits per dimension": bits}).round(3) if bits else print(
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 text = "Whether a good PixelCNN separates the two groups stays open here."
 if bits:
-    own = source.experiment.pixel_cnn
+    own = imager.experiment.pixel_cnn
     layers = "layer" if own["n_resnets"] == 1 else "layers"
     beaten = "beats" if bits["PixelCNN"] < bits["WebP, lossless"] else "does not even beat"
     text = (
@@ -252,7 +253,7 @@ Markdown(text)
 if not bits:
     display(Markdown("Without a PixelCNN there are no samples."))
 else:
-    sheet = Image.open(source.figure("drawings"))
+    sheet = Image.open(imager.figure("drawings"))
     figure, ax = plotting.new_figure(width=8, height=1.6)
     ax.imshow(sheet)
     ax.grid(False)

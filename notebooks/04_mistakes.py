@@ -61,6 +61,7 @@ from mistakes_lib import (
     load_run,
     load_sweep,
     mark_class_agnostic,
+    mistake_scores,
     overconfidence_sentence,
     overconfidence_table,
     paired_difference,
@@ -83,12 +84,8 @@ from mistakes_lib import (
 source = load_run(run or f"{data_set}/{classifier}/seed{seed}")
 validation, test = source.features("validation"), source.features("test")
 deep = source.deep_densities()
-scorers = source.scorers(n_components, seed=seed)
-scorers |= {name: LogLikelihood(density) for name, density in deep.items()}
-pairs = score_pairs(scorers, test[test.correct], test[~test.correct])
-if source.bits_per_dim:  # a PixelCNN scores the images themselves
-    pixels = source.image_log_likelihood("test")
-    pairs["PixelCNN"] = pixels[test.correct], pixels[~test.correct]
+scorers = source.scorers(n_components, seed=seed, deep=True)
+pairs = mistake_scores(source, scorers)  # with the likelihood of the images, under a PixelCNN
 table = detection_table(pairs, confidence=confidence, random_state=seed)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the chapter's figures"}
@@ -245,7 +242,8 @@ for name in (f"GMM-{n_components}", *deep):
     nats = np.concatenate(pairs[name]).mean()
     rows[name] = {"bits per dimension": -nats / (dimension * np.log(2))}
 if "PixelCNN" in pairs:  # of images, so that its bits compare with no other's here
-    rows["PixelCNN"] = {"bits per dimension": source.bits_per_dim["test"]["PixelCNN"]}
+    bits = source.pixel_cnn_run.bits_per_dim["test"]["PixelCNN"]
+    rows["PixelCNN"] = {"bits per dimension": bits}
 fits = pd.DataFrame.from_dict(rows, orient="index").join(table[["AUROC", "low", "high"]])
 shown = mark_class_agnostic(readable(fits, confidence=confidence), scorers, others=["PixelCNN"])
 plotting.call_by_name(shown).round(2)
@@ -693,11 +691,7 @@ figures.show(
 kinds = {each.info["title"]: each for each in source.siblings(n_components)}
 sides = {source.info["title"]: pairs}
 for title, each in list(kinds.items())[1:]:
-    inputs, own = each.features("test"), each.scorers(n_components, seed=seed)
-    own |= {name: LogLikelihood(density) for name, density in each.deep_densities().items()}
-    sides[title] = score_pairs(own, inputs[inputs.correct], inputs[~inputs.correct])
-    if "PixelCNN" in pairs:
-        sides[title]["PixelCNN"] = pixels[inputs.correct], pixels[~inputs.correct]
+    sides[title] = mistake_scores(each, each.scorers(n_components, seed=seed, deep=True))
 side_tables = {title: auroc_table(side, confidence=confidence) for title, side in sides.items()}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Log-likelihood histograms of correct and incorrect test predictions, one panel a classifier"}}
@@ -750,8 +744,7 @@ plotting.with_dashes(plotting.call_by_name(by_kind))
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
 raw = "Max softmax"  # orders inputs nearly as confidence does
 winners = {
-    title: each.AUROC.reindex(list(pairs)).drop(raw, errors="ignore").idxmax()
-    for title, each in side_tables.items()
+    title: each.AUROC.drop(raw, errors="ignore").idxmax() for title, each in side_tables.items()
 }
 Markdown(
     "The best method is "

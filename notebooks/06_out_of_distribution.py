@@ -74,10 +74,9 @@ test = source.features("test")
 scorers = source.scorers(n_components, seed=seed)
 ours = f"GMM-{n_components}"
 pairs = score_many(scorers, test, {name: source.ood(name) for name in source.ood_sets})
-if source.bits_per_dim:  # a PixelCNN scores the images themselves
-    pixels = {name: source.image_log_likelihood(name) for name in ("test", *pairs)}
-    for name, each in pairs.items():
-        each["PixelCNN"] = pixels["test"], pixels[name]
+for name in pairs.keys() & source.scored_images:  # by a PixelCNN, which sees no features
+    usual, strange = (source.image_log_likelihood(each) for each in ("test", name))
+    pairs[name]["PixelCNN"] = usual, strange
 tables = {
     name: detection_table(each, confidence=confidence, random_state=seed)
     for name, each in pairs.items()
@@ -460,7 +459,7 @@ for (title, name), block in blocks.items():
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what is missing"}
 missing = [] if "svhn" in source.ood_sets else ["the images of SVHN"]
-missing += [] if source.bits_per_dim else ["a PixelCNN"]
+missing += [] if source.scored_images else ["a PixelCNN"]
 Markdown(f"In the paper's tables, but not in this run: {' and '.join(missing) or 'nothing'}.")
 
 # %% [markdown]

@@ -12,10 +12,9 @@ from mistakes_lib.evaluation.calibration import expected_calibration_error
 from mistakes_lib.evaluation.hypothesis import auroc_interval, mann_whitney
 from mistakes_lib.evaluation.one_detector import shares_caught
 from mistakes_lib.evaluation.paired import VERDICT_WORDS, compare_scores, tally_verdicts
-from mistakes_lib.evaluation.tables import score_many, score_pairs
+from mistakes_lib.evaluation.tables import score_many
 from mistakes_lib.purification import purification_effect, purification_path, purify
-from mistakes_lib.runs import failures_of
-from mistakes_lib.scores import LogLikelihood
+from mistakes_lib.runs import failures_of, mistake_scores
 from mistakes_lib.support.locations import BOOK
 from mistakes_lib.support.storage import atomic_write, sha256_of
 
@@ -43,10 +42,7 @@ def run_evidence(run, *, n_components=100, n_components_large=1000, resamples=50
     large = n_components_large if n_components_large in held else max(held)
     scorers = _named(run, small)
     test = run.features("test")
-    pairs = score_pairs(scorers, test[test.correct], test[~test.correct])
-    if run.bits_per_dim:
-        pixels = run.image_log_likelihood("test")
-        pairs["PixelCNN"] = pixels[test.correct], pixels[~test.correct]
+    pairs = mistake_scores(run, scorers)
     against = _named(run, large)
     evidence = _likelihood_tests(pairs)
     evidence["mistakes"] = _family(compare_scores({"mistakes": pairs}, OURS), pairs)
@@ -69,11 +65,10 @@ def _likelihood_tests(pairs):
 
 
 def _named(run, n_components):
-    """The run's scorers, the paper's own under the name "ours", and its VAE and MAF."""
-    scorers = run.scorers(n_components)
+    """The run's scorers, its VAE and MAF among them, the paper's own under the name "ours"."""
+    scorers = run.scorers(n_components, deep=True)
     ours, *_ = scorers
-    scorers = {OURS if name == ours else name: scorer for name, scorer in scorers.items()}
-    return scorers | {n: LogLikelihood(d) for n, d in run.deep_densities().items()}
+    return {OURS if name == ours else name: scorer for name, scorer in scorers.items()}
 
 
 def _area(auroc, interval):
@@ -134,7 +129,7 @@ def _strange(run, scorers):
     if "gaussian_noise" in settings:
         own = settings["gaussian_noise"]
         topics["noise"] = {method: _area(*_auroc(own[method])) for method in (OURS, *PAPERS)}
-    if run.bits_per_dim:
+    if run.bits_per_dim:  # of its own: no classifier takes part, so one run has this evidence
         usual = run.image_log_likelihood("test")
         told = {
             name: _area(*_auroc((usual, run.image_log_likelihood(name))))

@@ -126,11 +126,12 @@ def _strange(run, printed):
 
 
 def _pixel_cnn(run, printed):
-    ours, theirs = run.experiment.pixel_cnn, printed.pixel_cnn
-    if not ours:
+    if run.pixel_cnn_run is None:
         return "no PixelCNN"
-    ours, theirs = ours.get("epochs"), theirs.get("epochs")
-    return None if ours == theirs or not theirs else f"a PixelCNN of {ours} epochs for {theirs}"
+    papers = load_experiments("paper")  # one PixelCNN for each data set, listed with one classifier
+    theirs = [each.pixel_cnn for each in papers if each.data_set == printed.data_set]
+    ours, theirs = run.pixel_cnn_run.experiment.pixel_cnn["epochs"], max(theirs, key=len)["epochs"]
+    return None if ours == theirs else f"a PixelCNN of {ours} epochs for {theirs}"
 
 
 def _deep(run, printed):

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "kinds": ["AdaptiveAttack"],
         "making": ["make_run", "train_run"],
         "publishing": ["publish_run"],
-        "failures": ["failures_of"],
+        "failures": ["failures_of", "mistake_scores"],
         "finding": ["load_run", "published_runs", "published_trainings", "published_twins"],
         "reading": ["Run"],
     },

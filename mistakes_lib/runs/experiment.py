@@ -63,7 +63,9 @@ class Experiment:
         ensembling: how to use the images without labels where there is ``labels_per_class``:
             :class:`~mistakes_lib.training.ensembles.TemporalEnsembling`, which is also what None
             says, with its defaults; False does not use them, so that the network is trained
-            supervised on the labelled images alone, the twin to compare with.
+            supervised on the labelled images alone, the twin to compare with. With ``then`` it is
+            the last recipe that trains by Temporal Ensembling: those before it are supervised, and
+            give it predictions to begin with.
         seed: seed of initial weights, training and mixtures. The images that are attacked or out of
             distribution are the same for every seed.
         attacks: "fgsm", "bim" or both.
@@ -118,9 +120,6 @@ class Experiment:
         if not few and self.ensembling is not None:
             text = "needs labels_per_class: how many labels of each class"
             problems.append((("ensembling",), text))
-        if few and self.ensembling and self.then:
-            text = "goes on from supervised training, not from Temporal Ensembling"
-            problems.append((("then",), text))
         for name in ("attacks", "eps_levels", "kurakin_levels", "mixtures"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
@@ -161,7 +160,7 @@ class Experiment:
         semi = self.ensembling and {
             "maximum unsupervised weight": self.ensembling.max_weight,
             "ensemble momentum α": self.ensembling.momentum,
-            "ramp-up, ramp-down (epochs)": self.ensembling.ramps(self.recipe.epochs),
+            "ramp-up, ramp-down (epochs)": self.ensembling.ramps(self.recipes[-1].epochs),
             "labelled share of a batch": self.ensembling.labelled_share or "that of all images",
         }
         parts = {name: network[key] for key, name in NETWORK_SETTINGS.items() if key in network}

@@ -329,36 +329,77 @@ class Run:
 
     @property
     def bits_per_dim(self):
-        """What images take under the PixelCNN and without one, mean bits per dimension.
+        """What images take under the run's own PixelCNN and without one, mean bits per dimension.
 
         "validation", "test" or a name of :attr:`ood_sets` → name of the code → bits; empty for a
         run without a PixelCNN.
         """
         return self.info["bits_per_dim"]
 
+    @cached_property
+    def pixel_cnn_run(self):
+        """The :class:`Run` whose PixelCNN scored the images of this one, or None.
+
+        A PixelCNN sees images and no classifier, so one serves all classifiers of the same images:
+        it is the run's own, or that of a run beside it with the same three splits.
+        """
+        if self.bits_per_dim:
+            return self
+        splits = self.info["data"]["fingerprints"]
+        for file in sorted(self.path.parents[1].glob("*/*/run.json")):
+            run = Run(file.parent)
+            if run.bits_per_dim and run.info["data"]["fingerprints"] == splits:
+                return run
+        return None
+
+    @cached_property
+    def scored_images(self):
+        """Tuple of the names that :meth:`image_log_likelihood` takes; empty without a PixelCNN."""
+        run = self.pixel_cnn_run
+        return tuple(
+            name
+            for name in (run.bits_per_dim if run else ())
+            if run is self or name not in run.ood_sets or self._has_strangers_of(run, name)
+        )
+
+    def _has_strangers_of(self, run, name):
+        """Whether an out-of-distribution set holds the same images as that of another run."""
+        ours, theirs = (each.ood_sets.get(name) for each in (self, run))
+        if ours != theirs or len(self.ood(name)) != len(run.ood(name)):
+            return False  # which images are taken depends on their number alone
+        ours, theirs = (read_own_labels(each.file(ood_file(name))) for each in (self, run))
+        return (ours and ours[0].tolist()) == (theirs and theirs[0].tolist())
+
     def image_log_likelihood(self, name):
-        """Log-likelihood of images under the run's PixelCNN, float64 (n,), nats.
+        """Log-likelihood of images under a PixelCNN of these images, float64 (n,), nats.
 
         Args:
-            name: "validation", "test" or one of :attr:`ood_sets`; the rows are those of the
-                features.
+            name: one of :attr:`scored_images`: "validation", "test" or an out-of-distribution set;
+                the rows are those of the features.
 
         Raises:
-            FileNotFoundError: the run has no PixelCNN, or no such set.
+            FileNotFoundError: neither this run nor :attr:`pixel_cnn_run` scored these images.
         """
-        return load_arrays(self.file(pixels_file(name)), ["log-likelihood"])[0]["log_likelihood"]
+        if name not in self.scored_images:
+            known = ", ".join(self.scored_images) or "none: no run of these images has a PixelCNN"
+            raise FileNotFoundError(
+                f"run {self.name} has no likelihoods of the images of {name!r}; it has {known}"
+            )
+        file = self.pixel_cnn_run.file(pixels_file(name))
+        return load_arrays(file, ["log-likelihood"])[0]["log_likelihood"]
 
     @property
     def has_training_features(self):
         """Whether densities and detectors can be fitted anew; published runs may lack them."""
         return TRAINING_FEATURES in self.info["files"]
 
-    def scorers(self, n_components, *, seed=None):
+    def scorers(self, n_components, *, seed=None, deep=False):
         """The usual detectors of this run: its own, or fitted now if it has none.
 
         Args:
             n_components: number of mixture components K.
             seed: seed of the fits; the run's own by default.
+            deep: also the log-likelihoods of :meth:`deep_densities`, "VAE" and "MAF".
 
         Returns:
             dict of name → fitted scorer, as
@@ -382,6 +423,8 @@ class Run:
                 scorers[name] = scorer.fit(validation)  # a fitted density learns nothing more
             elif train is not None:
                 scorers[name] = fit_scorer(scorer, train, validation, labelled=labelled)
+        if deep:
+            scorers |= {name: LogLikelihood(each) for name, each in self.deep_densities().items()}
         return scorers
 
     def siblings(self, n_components):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mistakes_lib import DiagonalGMM, FeatureSet, fit_scorers, mann_whitney
+from mistakes_lib import DiagonalGMM, FeatureSet, LogLikelihood, fit_scorers, mann_whitney
 from mistakes_lib.book.claims import UNTESTABLE, judge, load_claims
 from mistakes_lib.book.evidence import run_evidence, stored_evidence, write_evidence
 from mistakes_lib.support.locations import BOOK
@@ -36,7 +36,7 @@ class SmallRun:
         self.pixels = {n: rng.normal(size=400) for n in ("test", *self.ood_sets)}
         attacks = ("fgsm", "bim")
         self.experiment = SimpleNamespace(mixtures=(2, 5), attacks=attacks, seed=0)
-        self.bits_per_dim = {"test": {}}
+        self.scored_images, self.bits_per_dim = tuple(self.pixels), {"test": {}}
         self.info = {"accuracy": {"train": 0.9}}
 
     def batch(self, features, labels):
@@ -69,12 +69,11 @@ class SmallRun:
     def density(self, n_components):
         return self.mixtures[n_components]
 
-    def scorers(self, n_components):
+    def scorers(self, n_components, *, deep):
         splits = self.features("train"), self.features("validation")
-        return fit_scorers(*splits, self.density(n_components))
-
-    def deep_densities(self):
-        return {"VAE": self.mixtures[5], "MAF": self.mixtures[2]}
+        others = {"VAE": self.mixtures[5], "MAF": self.mixtures[2]} if deep else {}
+        scorers = fit_scorers(*splits, self.density(n_components))
+        return scorers | {name: LogLikelihood(other) for name, other in others.items()}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,16 @@ def test_evidence_is_computed_once_for_each_run(stored, monkeypatch):
 
 def test_a_run_without_attacks_strangers_and_pixel_cnn_has_less_evidence(tmp_path):
     run = SmallRun(tmp_path)
-    run.experiment.attacks, run.ood_sets, run.bits_per_dim = (), {}, {}
+    run.experiment.attacks, run.ood_sets, run.scored_images = (), {}, ()
     topics = run_evidence(run, resamples=5)
     assert not {"adversarial", "ood", "u_test_pixelcnn"} & set(topics)
     json.dumps(topics["purification"])
+
+
+def test_the_pixel_cnn_of_another_run_is_evidence_of_mistakes_but_not_again_of_strangers(tmp_path):
+    """Which images a classifier mistakes is its own; no classifier takes part in the second."""
+    run = SmallRun(tmp_path)
+    run.bits_per_dim = {}
+    topics = run_evidence(run, resamples=5)
+    assert "u_test_pixelcnn" in topics and "PixelCNN" in topics["mistakes"]
+    assert "pixelcnn_ood" not in topics

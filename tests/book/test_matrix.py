@@ -162,6 +162,7 @@ def as_printed(**changes):
         attacked=range(experiment.attack_images),
         eps_levels=sorted(experiment.eps_levels),
         ood_sets=dict.fromkeys(experiment.ood),
+        pixel_cnn_run=None,
         info={
             "data": {
                 "fingerprints": {"test": test},
@@ -209,6 +210,15 @@ def test_every_gap_is_said(name, changes, text):
     if name == "epochs":
         changes = {"recipe": replace(load_experiment("paper").recipe, epochs=14)}
     assert conditions_of(as_printed(**changes), [name])[name].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "text"), [(5000, "same"), (5, "a PixelCNN of 5 epochs for 5000")]
+)
+def test_a_pixel_cnn_of_another_classifier_is_as_near_as_that_ones(epochs, text):
+    run = as_printed()
+    run.pixel_cnn_run = SimpleNamespace(experiment=SimpleNamespace(pixel_cnn={"epochs": epochs}))
+    assert conditions_of(run, ["pixel_cnn"]) == {"pixel_cnn": text}
 
 
 def test_other_copies_of_the_images_are_told_by_their_fingerprint():

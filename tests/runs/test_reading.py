@@ -23,7 +23,7 @@ from mistakes_lib.runs import load_run
 from mistakes_lib.runs.experiment import Experiment
 from mistakes_lib.scores import ZhengHong
 from mistakes_lib.support.locations import runs_root
-from mistakes_lib.support.storage import sha256_of
+from mistakes_lib.support.storage import load_arrays, save_arrays, sha256_of
 from mistakes_lib.training.recipe import Recipe
 from tests.helpers.runs import (
     EXPERIMENT,
@@ -187,6 +187,64 @@ def test_the_pixel_cnn_scores_the_images_of_the_features(run):
     assert bits["independent pixels"] == histogram_bits(train, images["photo_patches"].images)
     assert set(run.bits_per_dim) == {"validation", *images}
     assert not (run.path / "pixel_cnn-training.safetensors").exists()
+
+
+def without_pixel_cnn(run, root, **changes):
+    """A copy of a run that lacks the PixelCNN, as another classifier beside it."""
+    folder = root / "digits" / "other" / "seed3"
+    shutil.copytree(run.path, folder)
+    info = json.loads((folder / "run.json").read_text()) | {"bits_per_dim": {}} | changes
+    info["files"] = {name: sha for name, sha in info["files"].items() if "pixel" not in name}
+    (folder / "run.json").write_text(json.dumps(info))
+    return load_run(folder)
+
+
+def test_a_pixel_cnn_serves_all_classifiers_of_the_same_images(run, root):
+    other = without_pixel_cnn(run, root)
+    assert other.pixel_cnn_run.name == run.name
+    assert other.scored_images == run.scored_images == ("validation", "test", "photo_patches")
+    for name in run.scored_images:
+        ours, theirs = (each.image_log_likelihood(name) for each in (other, run))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_strangers_of_the_same_name_have_no_likelihoods(run, root):
+    other = without_pixel_cnn(run, root, ood={"photo_patches": "photographs of another camera"})
+    assert other.scored_images == ("validation", "test")
+    with pytest.raises(FileNotFoundError, match=r"'photo_patches'; it has validation, test$"):
+        other.image_log_likelihood("photo_patches")
+
+
+@pytest.mark.parametrize("change", ["fewer", "own labels"])
+def test_other_rows_of_the_same_strangers_have_no_likelihoods(run, root, change):
+    other = without_pixel_cnn(run, root)
+    file = other.path / "ood/photo_patches.safetensors"
+    arrays, metadata = load_arrays(file)
+    if change == "fewer":
+        arrays = {name: array[:-1] for name, array in arrays.items()}
+    else:
+        arrays["own_labels"] = np.arange(len(arrays["features"]))
+        metadata["classes"] = ["a class"]
+    save_arrays(file, arrays, metadata)
+    other.info["files"]["ood/photo_patches.safetensors"] = sha256_of(file)
+    assert other.scored_images == ("validation", "test")
+
+
+def test_the_pixel_cnn_of_other_images_serves_nobody(run, root):
+    data = json.loads(json.dumps(run.info["data"]))
+    data["fingerprints"]["train"] = "0" * 64
+    other = without_pixel_cnn(run, root, data=data)
+    assert other.pixel_cnn_run is None and other.scored_images == ()
+    with pytest.raises(FileNotFoundError, match="'test'; it has none: no run of these images"):
+        other.image_log_likelihood("test")
+
+
+def test_scorers_may_have_the_deep_densities(run):
+    usual, deep = run.scorers(2), run.scorers(2, deep=True)
+    assert list(deep) == [*usual, "VAE"]
+    test = run.features("test")
+    expected = run.deep_density("vae").score_samples(test.features)
+    np.testing.assert_allclose(deep["VAE"].score_samples(test), expected)
 
 
 def test_the_pixel_cnn_draws_images_below_those_it_was_trained_on(run):

@@ -156,10 +156,6 @@ def network(**values):
             changed("", then=[{}, {"epoch": 3}]),
             "then[1] has an unknown key 'epoch': did you mean 'epochs'?",
         ),
-        (
-            changed("", labels_per_class=1, then=[{"epochs": 3}]),
-            "then goes on from supervised training, not from Temporal Ensembling",
-        ),
         (changed("", adaptive=[3]), "adaptive must be a mapping, got [3]"),
         (
             changed("", adaptive={"weigths": [3]}),

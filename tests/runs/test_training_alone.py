@@ -11,6 +11,7 @@ from mistakes_lib.runs import train_run
 from mistakes_lib.support.storage import save_arrays
 from mistakes_lib.training.ensembles import TemporalEnsembling
 from mistakes_lib.training.supervised import train
+from mistakes_lib.training.temporal_ensembling import train_temporal_ensembling
 from tests.helpers.runs import (
     EXPERIMENT,
     FEATURES,
@@ -88,6 +89,31 @@ def test_its_supervised_twin_sees_the_same_labelled_images_and_no_others(tmp_pat
     expected = twin.classifier().state_dict()
     for name, value in peer.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_temporal_ensembling_goes_on_from_the_twin(tmp_path):
+    """With ``then`` only the last recipe sees the images without labels."""
+    ensembling, last = TemporalEnsembling(ramp_up=1), replace(EXPERIMENT.recipe, lr=0.05)
+    own = {"labels_per_class": 7, "classifier": "semi"}
+    semi = replace(EXPERIMENT, **own, then=[last], ensembling=ensembling)
+    twin = replace(EXPERIMENT, **own | {"classifier": "twin"}, ensembling=False)
+    made, start = (
+        train_run(each, root=tmp_path, device="cpu", progress=False) for each in (semi, twin)
+    )
+    network, data = start.classifier().train(), digits("train")
+    images, labels, few = data.images, data.labels, made.labelled()
+    train_temporal_ensembling(
+        network, images, labels, few, last,
+        ensembling=ensembling, seed=1, device="cpu", progress=False,
+    )  # fmt: skip
+    expected = network.state_dict()
+    for name, value in made.classifier().state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+    records, epochs = made.info["training"]["history"], EXPERIMENT.recipe.epochs
+    assert [record["epoch"] for record in records] == list(range(1, 2 * epochs + 1))
+    semi_supervised = ["unsupervised_loss" in record for record in records]
+    assert semi_supervised == [False] * epochs + [True] * epochs
+    assert made.experiment.settings()["ramp-up, ramp-down (epochs)"] == ensembling.ramps(epochs)
 
 
 def test_the_checkpoint_of_another_training_is_left_alone(root):

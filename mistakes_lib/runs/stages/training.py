@@ -68,43 +68,28 @@ def classifier(journal):
 
 
 def _train(journal, network, train_set, validation_set):
-    """Train the network in place; return the records of its epochs."""
-    own = journal.experiment
-    options = {
-        "validation": (validation_set.images, validation_set.labels),
-        "device": journal.device,
-        "progress": journal.progress,
-    }
-    images, labels = train_set.images, train_set.labels
-    if own.labels_per_class is None:
-        return _train_recipes(journal, network, images, labels, **options)
-    labelled = choose_labelled(labels, own.labels_per_class, seed=own.seed)
-    if not own.ensembling:
-        return _train_recipes(journal, network, images[labelled], labels[labelled], **options)
-    checkpoint, *_ = _checkpoints(journal)
-    return train_temporal_ensembling(
-        network,
-        images,
-        labels,
-        labelled,
-        own.recipe,
-        ensembling=own.ensembling,
-        seed=own.seed,
-        checkpoint=checkpoint,
-        **options,
-    )
-
-
-def _train_recipes(journal, network, images, labels, **options):
-    """Train by each recipe in turn; return the records of all epochs, numbered through."""
-    history, checkpoints = [], _checkpoints(journal)
-    for place, recipe in enumerate(journal.experiment.recipes):
-        own, *later = checkpoints[place:]
-        if not own.is_file() and processes.is_main():
-            for checkpoint in later:  # it went on from weights that are gone
-                checkpoint.unlink(missing_ok=True)
-        options |= {"seed": journal.experiment.seed + place, "checkpoint": own}
-        records = train(network, images, labels, recipe, **options)
+    """Train the network in place by each recipe; return the records of all epochs."""
+    own, checkpoints, history = journal.experiment, _checkpoints(journal), []
+    images, labels, known = train_set.images, train_set.labels, slice(None)
+    if own.labels_per_class is not None:
+        known = choose_labelled(labels, own.labels_per_class, seed=own.seed)
+    for place, recipe in enumerate(own.recipes):
+        checkpoint, *later = checkpoints[place:]
+        if not checkpoint.is_file() and processes.is_main():
+            for gone_on in later:  # from weights that are gone
+                gone_on.unlink(missing_ok=True)
+        options = {
+            "seed": own.seed + place,
+            "validation": (validation_set.images, validation_set.labels),
+            "checkpoint": checkpoint,
+            "device": journal.device,
+            "progress": journal.progress,
+        }
+        if own.ensembling and not later:
+            options["ensembling"] = own.ensembling
+            records = train_temporal_ensembling(network, images, labels, known, recipe, **options)
+        else:
+            records = train(network, images[known], labels[known], recipe, **options)
         history += _numbered(records, start=len(history))
     return history
 
