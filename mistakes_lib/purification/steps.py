@@ -92,14 +92,18 @@ def purify(features, density, *, nu, lr=None, steps=100, batch_size=2048, device
     device = resolve_device(device)
     if lr is None:
         step = _monotone_step(density, nu, reference.dtype, device)
+        rests = 4 * torch.finfo(reference.dtype).eps  # of a row's largest feature
     else:
-        step = partial(_gradient_step, density=density, nu=nu, lr=lr)
+        gradient = _gradient_of_log_p(density, reference.dtype, device)
+        step = partial(_gradient_step, gradient=gradient, nu=nu, lr=lr)
+        rests = 0  # small steps add up: only one that changes nothing is followed by no other
 
     purified = torch.empty_like(reference)  # (n, d)
     for start in range(0, len(reference), batch_size):
         rows = slice(start, start + batch_size)
         origin = reference[rows].to(device)  # (b, d)
-        purified[rows] = _descend(step, origin, steps, rests=lr is None).cpu()
+        rounding = rests * origin.abs().amax(dim=1, keepdim=True)  # (b, 1)
+        purified[rows] = _descend(step, origin, steps, rounding=rounding).cpu()
     if not torch.isfinite(purified).all():
         raise DivergenceError(f"purification diverged at lr={lr}: use a smaller lr")
     return purified.numpy()
@@ -172,70 +176,62 @@ def purification_objective(features, reference, density, *, nu):
         return (_bits_per_dim(features, density) + nu * distance).numpy()
 
 
-def _descend(step, origin, steps, *, rests):
-    """Take the steps; where features may rest, rows that moved by mere rounding are left there."""
+def _descend(step, origin, steps, *, rounding):
+    """Take the steps; rows that one moved by no more than ``rounding``, (b, 1), rest there."""
     result = origin.clone()  # (b, d)
-    rounding = 4 * torch.finfo(origin.dtype).eps * origin.abs().amax(dim=1, keepdim=True)  # (b, 1)
     awake = torch.arange(len(origin), device=origin.device)
     moved = origin
     for _ in range(steps):
         before, moved = moved, step(moved, origin[awake])
         result[awake] = moved
-        if rests:
-            goes_on = ~((moved - before).abs() <= rounding[awake]).all(dim=1)
-            awake, moved = awake[goes_on], moved[goes_on]
-            if not len(awake):
-                break
+        goes_on = ~((moved - before).abs() <= rounding[awake]).all(dim=1)
+        awake, moved = awake[goes_on], moved[goes_on]
+        if not len(awake):
+            break
     return result
 
 
-def _gradient_step(moved, origin, *, density, nu, lr):
+def _gradient_step(moved, origin, *, gradient, nu, lr):
     """A gradient step on BPD; 1 / (1 + 2 lr ν) of the way from F_ref to it is left by the hold."""
     kept = 1.0 / (1.0 + 2.0 * lr * nu)
-    return torch.lerp(origin, moved - lr * _bpd_gradient(moved, density), kept)
+    rate = lr / (moved.shape[1] * math.log(2))
+    return torch.lerp(origin, moved + rate * gradient(moved), kept)
 
 
 def _monotone_step(density, nu, dtype, device):
     """The step of majorise–minimise as a function of (F, F_ref)."""
-    names = ("weights_", "means_", "precisions_")
-    if not all(hasattr(density, name) for name in names):
+    if not hasattr(density, "pull"):
         raise TypeError(
             f"{type(density).__name__} is no mixture of diagonal Gaussians, which the step without "
             "a learning rate needs: pass a DiagonalGMM, or lr"
         )
-    weights, means, precisions = (
-        torch.as_tensor(np.asarray(getattr(density, name)), dtype=torch.float64) for name in names
-    )
-    centre = weights @ means  # (d,): small numbers, so that float32 squares lose no digits
-    means = means - centre
-    constant = weights.log() + 0.5 * (precisions.log() - means.square() * precisions).sum(dim=1)
-    pulls = means * precisions  # (K, d)
-    hold = 2.0 * nu * means.shape[1] * math.log(2)  # inf for a huge ν: then F stays at F_ref
-    centre, constant, precisions, pulls = (
-        value.to(device, dtype) for value in (centre, constant, precisions, pulls)
-    )
+    pull, (_, dimension) = density.pull(dtype, device), density.means_.shape
+    hold = 2.0 * nu * dimension * math.log(2)  # inf for a huge ν: then F stays at F_ref
 
     def step(moved, origin):
-        moved, held = moved - centre, origin - centre
-        log_joint = constant + moved @ pulls.T - 0.5 * moved.square() @ precisions.T  # (b, K)
-        responsibilities = log_joint.softmax(dim=1)
-        stiffness = responsibilities @ precisions  # (b, d)
-        return origin + (responsibilities @ pulls - held * stiffness) / (stiffness + hold)
+        force, stiffness = pull(moved, origin)  # (b, d) each
+        return origin + force / (stiffness + hold)
 
     return step
 
 
+def _gradient_of_log_p(density, dtype, device):
+    """∇ log p as a function of F (b, d): a mixture's in closed form, else by torch."""
+    if not hasattr(density, "pull"):
+        return partial(_automatic_gradient, density)
+    pull = density.pull(dtype, device)
+    return lambda features: pull(features, features)[0]
+
+
+@torch.enable_grad()
+def _automatic_gradient(density, features):
+    features = features.detach().requires_grad_()
+    # Rows do not interact, so the gradient of the sum holds each row's own gradient.
+    return torch.autograd.grad(density.log_prob(features).sum(), features)[0]
+
+
 def _bits_per_dim(features, density):
     return -density.log_prob(features) / (features.shape[1] * math.log(2))
-
-
-def _bpd_gradient(features, density):
-    if hasattr(density, "log_prob_gradient"):
-        return density.log_prob_gradient(features) / (-features.shape[1] * math.log(2))
-    with torch.enable_grad():
-        features = features.detach().requires_grad_()
-        # Rows do not interact, so the gradient of the sum holds each row's own gradient.
-        return torch.autograd.grad(_bits_per_dim(features, density).sum(), features)[0]
 
 
 def _as_features(features, density):

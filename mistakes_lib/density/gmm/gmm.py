@@ -21,7 +21,7 @@ from mistakes_lib.density.gmm.em import (
     expected_statistics,
     maximise,
 )
-from mistakes_lib.density.gmm.products import Affine
+from mistakes_lib.density.gmm.pull import Pull
 from mistakes_lib.density.gmm.rows import ArrayRows, BlockRows, as_plain_rows, come_in_blocks
 from mistakes_lib.density.gmm.starts import STARTS, initial_mixture
 from mistakes_lib.support.devices import resolve_device
@@ -226,14 +226,16 @@ class DiagonalGMM(Density):
         Returns:
             tensor (n,), nats.
         """
-        centred, weight, constant = self._centred(x)
+        check_is_fitted(self)
+        mixture, centre = self._mixture()
+        weight, constant = (part.to(x) for part in mixture.log_joint_terms())
+        centred = x - torch.as_tensor(centre, dtype=x.dtype, device=x.device)
         return torch.addmm(constant, with_squares(centred), weight).logsumexp(dim=1)
 
     def log_prob_gradient(self, x):
         """Gradient of the log-likelihood of each row, in closed form.
 
-        ∇ log p(x) = Σ_k r_k(x) (μ_k − x) / σ_k², with the responsibilities r: two matrix products,
-        where automatic differentiation of :meth:`log_prob` takes twice the time.
+        ∇ log p(x) = Σ_k r_k(x) (μ_k − x) / σ_k², with the responsibilities r.
 
         Args:
             x: tensor (n, d); result and computation keep its dtype and device.
@@ -241,11 +243,20 @@ class DiagonalGMM(Density):
         Returns:
             tensor (n, d), nats per unit of each feature.
         """
-        centred, weight, constant = self._centred(x)
-        log_joint = Affine(weight.T, constant)(with_squares(centred))
-        moments = Affine(weight, constant.new_zeros(len(weight)))(log_joint.softmax(dim=1))
-        linear, quadratic = moments.tensor_split(2, dim=1)
-        return linear.addcmul_(centred, quadratic, value=2)
+        return self.pull(x.dtype, x.device)(x, x)[0]
+
+    def pull(self, dtype, device):
+        """What :meth:`log_prob_gradient` is made of, once for many calls.
+
+        Args:
+            dtype: torch.dtype of rows and results.
+            device: torch.device.
+
+        Returns:
+            :class:`~mistakes_lib.density.gmm.pull.Pull`.
+        """
+        check_is_fitted(self)
+        return Pull(*self._mixture(), dtype, device)
 
     def sample(self, n_samples=1):
         """Draw rows from the mixture.
@@ -354,16 +365,6 @@ class DiagonalGMM(Density):
         centre = self.weights_ @ self.means_
         arrays = self.weights_, self.means_ - centre, self.covariances_
         return Mixture(*(torch.from_numpy(array).to(device) for array in arrays)), centre
-
-    def _centred(self, x):
-        """Rows (n, d) about the centre, and W (2d, K) and c (K,) of their log-joint [x, x²] W + c.
-
-        All have the dtype and the device of the rows.
-        """
-        check_is_fitted(self)
-        mixture, centre = self._mixture()
-        weight, constant = (t.to(x) for t in mixture.log_joint_terms())
-        return x - torch.as_tensor(centre, dtype=x.dtype, device=x.device), weight, constant
 
     def _by_part(self, X, of):
         """Apply ``of(expectation, blocks)`` to every part of the rows."""
