@@ -111,8 +111,8 @@ def main(argv=None):
 
 {as_table(head, [peer])}
 
-The roofline: each step has the product [x, x²] W, 4 n d K operations; the sums over the few components
-that share a row are not counted. The book takes 100 steps.
+The roofline: each step has the product [x, x²] W, 4 n d K operations; the sums over the few
+components that share a row are not counted. The book takes 100 steps.
 
 {as_table([*bound_head, "share"], [bound])}"""
     write_section("purification", "Purification", text, [line])

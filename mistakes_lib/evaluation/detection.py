@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state, check_scalar
 from mistakes_lib.evaluation.hypothesis import mann_whitney
 from mistakes_lib.support.checks import as_vector, check_fraction
 
-__all__ = ["DetectionReport", "detection_report"]
+__all__ = ["DetectionReport", "detection_report", "detection_reports"]
 
 
 @dataclass(frozen=True)
@@ -66,54 +66,90 @@ def detection_report(trusted, suspect, *, confidence=0.95, resamples=500, random
         >>> report.auroc, round(report.aupr, 3), report.fpr95
         (0.875, 0.833, 0.25)
     """
-    trusted, suspect = as_vector(trusted, "trusted"), as_vector(suspect, "suspect")
+    options = {"confidence": confidence, "resamples": resamples, "random_state": random_state}
+    return detection_reports({"": (trusted, suspect)}, **options)[""]
+
+
+def detection_reports(pairs, *, confidence=0.95, resamples=500, random_state=None):
+    """Measure several detectors; those of the same inputs share the draws of the bootstrap.
+
+    Args:
+        pairs: dict of name → (trusted, suspect), the scores of :func:`detection_report`.
+        confidence, resamples: as there.
+        random_state: as there; with a whole number each report is that of ``detection_report``.
+
+    Returns:
+        dict of name → DetectionReport.
+
+    Raises:
+        ValueError: as :func:`detection_report`.
+
+    Example:
+        >>> pairs = {"sharp": ([0.8, 0.9], [0.1]), "blunt": ([0.8, 0.9], [0.85])}
+        >>> reports = detection_reports(pairs, random_state=0)
+        >>> [report.auroc for report in reports.values()]
+        [1.0, 0.5]
+    """
     check_fraction(confidence, "confidence")
     check_scalar(resamples, "resamples", Integral, min_val=1)
-    rng = check_random_state(random_state)
-    n, m = len(trusted), len(suspect)
-    scores = np.r_[trusted, suspect]
-    order = np.argsort(scores, kind="stable")  # most suspect first
-    ends = np.flatnonzero(np.r_[np.diff(scores[order]) > 0, True])  # last of each group of ties
-    places = np.argsort(order)  # of each input in that order
-
-    def areas(counts_trusted, counts_suspect):
-        false_alarms = np.bincount(places[:n], counts_trusted, n + m).cumsum()[ends]
-        hits = np.bincount(places[n:], counts_suspect, n + m).cumsum()[ends]
-        return _average_precision(hits, false_alarms), _fpr_at(0.95, hits, false_alarms)
-
-    aupr, fpr95 = areas(np.ones(n), np.ones(m))
-    samples = np.array(
-        [
-            areas(
-                np.bincount(rng.randint(n, size=n), minlength=n),
-                np.bincount(rng.randint(m, size=m), minlength=m),
-            )
-            for _ in range(resamples)
-        ]
-    )  # (resamples, 2)
-    ranked = mann_whitney(trusted, suspect, confidence=confidence)
+    pairs = {
+        name: (as_vector(trusted, "trusted"), as_vector(suspect, "suspect"))
+        for name, (trusted, suspect) in pairs.items()
+    }
+    places, reports = {name: _places(*pair) for name, pair in pairs.items()}, {}
+    samples = _bootstrap(places, resamples, random_state)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
-    return DetectionReport(
-        auroc=ranked.auroc,
-        auroc_ci=ranked.auroc_ci,
-        aupr=float(aupr),
-        aupr_ci=(float(low[0]), float(high[0])),
-        fpr95=float(fpr95),
-        fpr95_ci=(float(low[1]), float(high[1])),
-        n_trusted=n,
-        n_suspect=m,
-    )
+    for name, (trusted, suspect) in pairs.items():
+        ranked = mann_whitney(trusted, suspect, confidence=confidence)
+        aupr, fpr95 = _areas(*places[name])
+        low, high = np.quantile(samples[name], [tail, 1 - tail], axis=0)
+        reports[name] = DetectionReport(
+            auroc=ranked.auroc,
+            auroc_ci=ranked.auroc_ci,
+            aupr=float(aupr),
+            aupr_ci=(float(low[0]), float(high[0])),
+            fpr95=float(fpr95),
+            fpr95_ci=(float(low[1]), float(high[1])),
+            n_trusted=len(trusted),
+            n_suspect=len(suspect),
+        )
+    return reports
 
 
-def _average_precision(hits, false_alarms):
-    """Σ (Rₖ − Rₖ₋₁) Pₖ over the thresholds, from cumulative counts of flagged inputs."""
+def _places(trusted, suspect):
+    """The first threshold that flags each input, (n,) and (m,), and the number of thresholds.
+
+    These are the suspects' scores, the most suspect first: only there do the curves move.
+    """
+    thresholds, flagged_at = np.unique(suspect, return_inverse=True)
+    return np.searchsorted(thresholds, trusted), flagged_at, len(thresholds)
+
+
+def _bootstrap(places, resamples, random_state):
+    """AUPR and FPR95 of inputs drawn anew: dict of name → list of ``resamples`` pairs.
+
+    To draw takes longer than to evaluate, so detectors of as many inputs get the same draws.
+    """
+    samples, alike = {name: [] for name in places}, {}
+    for name, (alarm_at, flagged_at, _) in places.items():
+        alike.setdefault((len(alarm_at), len(flagged_at)), []).append(name)
+    for (n, m), names in alike.items():
+        rng = check_random_state(random_state)
+        for _ in range(resamples):
+            trusted, suspect = rng.randint(n, size=n), rng.randint(m, size=m)
+            for name in names:
+                alarm_at, flagged_at, thresholds = places[name]
+                areas = _areas(alarm_at[trusted], flagged_at[suspect], thresholds)
+                samples[name].append(areas)
+    return samples
+
+
+def _areas(alarm_at, flagged_at, thresholds):
+    """AUPR and FPR95 of inputs from what :func:`_places` returns."""
+    false_alarms = np.bincount(alarm_at, minlength=thresholds + 1)[:thresholds].cumsum()
+    hits = np.bincount(flagged_at, minlength=thresholds).cumsum()
     flagged = hits + false_alarms
-    precision = np.divide(hits, flagged, out=np.ones(len(hits)), where=flagged > 0)
-    return (np.diff(hits, prepend=0) * precision).sum() / hits[-1]
-
-
-def _fpr_at(recall, hits, false_alarms):
-    """Least false positive rate at which at least ``recall`` of the failures are flagged."""
-    first = np.argmax(hits >= recall * hits[-1])
-    return false_alarms[first] / false_alarms[-1]
+    precision = np.divide(hits, flagged, out=np.ones(thresholds), where=flagged > 0)
+    average = (np.diff(hits, prepend=0) * precision).sum() / hits[-1]
+    enough = np.argmax(hits >= 0.95 * hits[-1])
+    return average, false_alarms[enough] / len(alarm_at)

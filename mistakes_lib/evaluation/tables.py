@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mistakes_lib.evaluation.detection import detection_report
+from mistakes_lib.evaluation.detection import detection_reports
 from mistakes_lib.evaluation.hypothesis import mann_whitney
 from mistakes_lib.evaluation.wording import interval_column, interval_text
 from mistakes_lib.scores import registry
@@ -215,11 +215,8 @@ def detection_table(pairs, *, confidence=0.95, random_state=None):
         >>> table.loc["blunt", ["AUROC", "AUPR", "FPR95"]].round(2).tolist()
         [0.67, 0.5, 0.67]
     """
-    rows = {}
-    for name, (trusted, suspect) in pairs.items():
-        report = detection_report(
-            trusted, suspect, confidence=confidence, random_state=random_state
-        )
+    rows, options = {}, {"confidence": confidence, "random_state": random_state}
+    for name, report in detection_reports(pairs, **options).items():
         low, high = report.auroc_ci
         rows[name] = {
             "AUROC": report.auroc,

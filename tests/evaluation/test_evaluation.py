@@ -19,6 +19,7 @@ from mistakes_lib import (
     risk_coverage,
     select_threshold,
 )
+from mistakes_lib.evaluation.detection import detection_reports
 
 SCORES = st.lists(st.integers(-6, 6), min_size=1, max_size=30)
 
@@ -72,6 +73,27 @@ def test_bootstrap_interval_covers_the_truth():
         )
         hits += report.aupr_ci[0] <= truth.aupr <= report.aupr_ci[1]
     assert hits / trials > 0.9 - 4 * math.sqrt(0.09 / trials)
+
+
+@settings(deadline=None, max_examples=20)
+@given(trusted=SCORES, suspect=SCORES, other=SCORES)
+def test_the_bootstrap_is_scikit_learns_areas_of_inputs_drawn_anew(trusted, suspect, other):
+    """Also for several detectors at once, whether of as many inputs or not."""
+    pairs = {"first": (trusted, suspect), "negated": ([-s for s in trusted], suspect)}
+    pairs["of others"] = other, suspect
+    reports = detection_reports(pairs, resamples=9, random_state=3)
+    for name, (kept, flagged) in pairs.items():
+        kept, flagged = np.array(kept), np.array(flagged)
+        rng, areas = np.random.RandomState(3), []
+        for _ in range(9):
+            drawn = [each[rng.randint(len(each), size=len(each))] for each in (kept, flagged)]
+            failure, suspicion = np.repeat([0, 1], list(map(len, drawn))), -np.concatenate(drawn)
+            false_alarms, caught, _ = roc_curve(failure, suspicion, drop_intermediate=False)
+            fpr95 = false_alarms[np.argmax(caught >= 0.95)]
+            areas.append((average_precision_score(failure, suspicion), fpr95))
+        (low, low95), (high, high95) = np.quantile(areas, [0.025, 0.975], axis=0)
+        assert reports[name].aupr_ci == pytest.approx((low, high))
+        assert reports[name].fpr95_ci == pytest.approx((low95, high95))
 
 
 def test_seed_decides_the_bootstrap_alone():
