@@ -253,7 +253,8 @@ class DiagonalGMM(Density):
             device: torch.device.
 
         Returns:
-            :class:`~mistakes_lib.density.gmm.pull.Pull`.
+            A function of rows x and y, tensors (n, d), that returns Σ_k r_k(x) (μ_k − y) / σ_k² and
+            Σ_k r_k(x) / σ_k², tensors (n, d).
         """
         check_is_fitted(self)
         return Pull(*self._mixture(), dtype, device)
