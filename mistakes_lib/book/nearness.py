@@ -1,6 +1,7 @@
 """How near are a run's conditions to the paper's? Computed from ``run.json`` and ``paper.yml``."""
 
 from mistakes_lib.data.originals import ORIGINALS
+from mistakes_lib.density import PixelCNN
 from mistakes_lib.runs.experiment import load_experiments
 
 __all__ = ["CONDITIONS", "KINDS", "conditions_of", "papers_experiment"]
@@ -128,9 +129,10 @@ def _strange(run, printed):
 def _pixel_cnn(run, printed):
     if run.pixel_cnn_run is None:
         return "no PixelCNN"
-    papers = load_experiments("paper")  # one PixelCNN for each data set, listed with one classifier
-    theirs = [each.pixel_cnn for each in papers if each.data_set == printed.data_set]
-    ours, theirs = run.pixel_cnn_run.experiment.pixel_cnn["epochs"], max(theirs, key=len)["epochs"]
+    papers = (own for own in load_experiments("paper") if own.data_set == printed.data_set)
+    theirs = next(own.pixel_cnn for own in papers if own.pixel_cnn)  # listed with one classifier
+    settings = run.pixel_cnn_run.experiment.pixel_cnn, theirs
+    ours, theirs = (PixelCNN(**each).epochs for each in settings)
     return None if ours == theirs else f"a PixelCNN of {ours} epochs for {theirs}"
 
 

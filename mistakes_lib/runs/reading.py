@@ -364,11 +364,12 @@ class Run:
 
     def _has_strangers_of(self, run, name):
         """Whether an out-of-distribution set holds the same images as that of another run."""
-        ours, theirs = (each.ood_sets.get(name) for each in (self, run))
-        if ours != theirs or len(self.ood(name)) != len(run.ood(name)):
+        if self.ood_sets.get(name) != run.ood_sets[name]:
+            return False
+        ours, theirs = (load_arrays(each.file(ood_file(name)))[0] for each in (self, run))
+        if len(ours["features"]) != len(theirs["features"]):
             return False  # which images are taken depends on their number alone
-        ours, theirs = (read_own_labels(each.file(ood_file(name))) for each in (self, run))
-        return (ours and ours[0].tolist()) == (theirs and theirs[0].tolist())
+        return np.array_equal(*(each.get("own_labels", []) for each in (ours, theirs)))
 
     def image_log_likelihood(self, name):
         """Log-likelihood of images under a PixelCNN of these images, float64 (n,), nats.

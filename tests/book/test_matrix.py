@@ -213,11 +213,16 @@ def test_every_gap_is_said(name, changes, text):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "text"), [(5000, "same"), (5, "a PixelCNN of 5 epochs for 5000")]
+    ("settings", "text"),
+    [
+        ({"epochs": 5000}, "same"),
+        ({"epochs": 5}, "a PixelCNN of 5 epochs for 5000"),
+        ({"n_filters": 8}, "same"),  # by default it is the paper's number
+    ],
 )
-def test_a_pixel_cnn_of_another_classifier_is_as_near_as_that_ones(epochs, text):
+def test_a_pixel_cnn_of_another_classifier_is_as_near_as_that_ones(settings, text):
     run = as_printed()
-    run.pixel_cnn_run = SimpleNamespace(experiment=SimpleNamespace(pixel_cnn={"epochs": epochs}))
+    run.pixel_cnn_run = SimpleNamespace(experiment=SimpleNamespace(pixel_cnn=settings))
     assert conditions_of(run, ["pixel_cnn"]) == {"pixel_cnn": text}
 
 
