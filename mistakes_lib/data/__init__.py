@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading": ["Preprocessing", "common_size", "read_image"],
         "inventory": ["Holding", "take_stock"],
         "image_set": ["SPLITS", "ImageSet"],
-        "named": ["DATASETS", "data_root", "load_dataset"],
+        "named": ["DATASETS", "data_root", "load_dataset", "load_part"],
         "overlap": ["known_classes", "rows_of_strangers"],
     },
 )

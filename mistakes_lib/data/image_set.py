@@ -13,16 +13,19 @@ from mistakes_lib.support.progress import progress_bar
 
 __all__ = [
     "IMAGE_SIZE",
+    "PARTS",
     "SPLITS",
     "ImageSet",
-    "held_out",
+    "divided",
     "only_test",
+    "part_of",
     "read_class_folders",
     "read_images",
     "resized",
 ]
 
-SPLITS = ("train", "validation", "test")
+PARTS = {"train": ("train", "validation"), "test": ("test",)}  # as they are published: our splits
+SPLITS = tuple(split for splits in PARTS.values() for split in splits)
 IMAGE_SIZE = 32
 
 
@@ -131,19 +134,25 @@ def resized(image_set, size):
     )
 
 
-def held_out(images, labels, split, classes, name, description, share=0.1):
-    """Keep the test set whole; divide the training images into train and validation."""
-    labels = np.asarray(labels)
-    rows = np.arange(len(labels))
-    if split != "test":
-        train, validation = train_test_split(
-            rows, test_size=share, random_state=SPLIT_SEED, stratify=labels
+def part_of(split):
+    """The part of a published data set, "train" or "test", that a split is taken from."""
+    return "test" if split == "test" else "train"
+
+
+def divided(whole, part, share=0.1):
+    """The splits of a part, name → ImageSet: a share of the training images is for validation."""
+    if part == "test":
+        return {"test": whole}
+    rows = train_test_split(
+        np.arange(len(whole)), test_size=share, random_state=SPLIT_SEED, stratify=whole.labels
+    )
+    return {split: whole[np.sort(own)] for split, own in zip(PARTS[part], rows, strict=True)}
+
+
+def only_test(whole, part):
+    """The one split of an out-of-distribution set."""
+    if part != "test":
+        raise ValueError(
+            f"{whole.name} is an out-of-distribution set: it has the split 'test' only"
         )
-        rows = np.sort(train if split == "train" else validation)
-    return ImageSet(images[rows], labels[rows], classes, name, description)
-
-
-def only_test(images, labels, classes, split, name, description):
-    if split != "test":
-        raise ValueError(f"{name} is an out-of-distribution set: it has the split 'test' only")
-    return ImageSet(images, labels, classes, name, description)
+    return {"test": whole}

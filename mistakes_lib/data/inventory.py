@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mistakes_lib.data.named import DATASETS, data_root, load_dataset
+from mistakes_lib.data.named import DATASETS, data_root, load_part
 from mistakes_lib.data.originals import ORIGINALS, WHOLE
 
 __all__ = ["Holding", "take_stock"]
@@ -88,15 +88,11 @@ def _holding(name, part, root, progress):
     if not form and name not in MADE_HERE:
         return Holding(name, part, "missing", "", 0, f"neither {' nor '.join(map(str, places))}")
     try:
-        splits = ("train", "validation") if part == "train" else ("test",)
-        sets = [
-            load_dataset(name, split, root=root, download=False, progress=progress)
-            for split in splits
-        ]
+        sets = load_part(name, part, root=root, download=False, progress=progress)
     except (FileNotFoundError, ValueError) as error:
         return Holding(name, part, "unreadable", form, 0, str(error))
-    images = sum(map(len, sets))
-    status = _status(name, part, images, dict(zip(splits, sets, strict=True)))
+    images = sum(map(len, sets.values()))
+    status = _status(name, part, images, sets)
     return Holding(name, part, status, form, images, str(places[0]) if places else "")
 
 

@@ -10,17 +10,21 @@ from sklearn.model_selection import train_test_split
 from mistakes_lib.data.files import SPLIT_SEED, split_files
 from mistakes_lib.data.image_set import (
     IMAGE_SIZE,
+    PARTS,
     SPLITS,
     ImageSet,
-    held_out,
+    divided,
     only_test,
+    part_of,
     read_images,
     resized,
 )
 from mistakes_lib.data.originals import cifar, fashion_mnist, svhn
 from mistakes_lib.data.tiny_imagenet import tiny_imagenet
 
-__all__ = ["DATASETS", "data_root", "load_dataset"]
+__all__ = ["DATASETS", "data_root", "load_dataset", "load_part"]
+
+FOLDER = "imagefolder:"
 
 
 def data_root(root=None):
@@ -60,23 +64,46 @@ def load_dataset(name, split="test", *, root=None, download=True, size=None, pro
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    options = {"root": data_root(root), "download": download, "progress": progress}
-    if name.startswith("imagefolder:"):
-        path = Path(name.removeprefix("imagefolder:")).expanduser()
-        return _image_folder(path, split, name=name, size=size or IMAGE_SIZE, progress=progress)
+    if name.startswith(FOLDER):
+        return _image_folder(name, split, size or IMAGE_SIZE, progress)
+    options = {"root": root, "download": download, "size": size, "progress": progress}
+    return load_part(name, part_of(split), **options)[split]
+
+
+def load_part(name, part, *, root=None, download=True, size=None, progress=False):
+    """Load the splits that share the images of one part of a data set, which are read once.
+
+    Args:
+        name, root, download, size, progress: see :func:`load_dataset`.
+        part: "train" or "test".
+
+    Returns:
+        dict of split → ImageSet: "train" and "validation", or "test".
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`load_dataset`.
+
+    Example:
+        >>> {split: len(digits) for split, digits in load_part("digits", "train").items()}
+        {'train': 1149, 'validation': 288}
+    """
+    if name.startswith(FOLDER):
+        size = size or IMAGE_SIZE
+        return {split: _image_folder(name, split, size, progress) for split in PARTS[part]}
     if name not in DATASETS:
         raise ValueError(
             f"unknown data set {name!r}: choose one of {', '.join(sorted(DATASETS))} "
             "or imagefolder:PATH"
         )
-    image_set = DATASETS[name](split, name=name, **options)
-    return image_set if size is None else resized(image_set, size)
+    options = {"root": data_root(root), "download": download, "progress": progress}
+    sets = DATASETS[name](part, name=name, **options)
+    return {split: resized(each, size) if size else each for split, each in sets.items()}
 
 
 # --- sets that need no files -------------------------------------------------------------------
 
 
-def _digits(split, *, name, root, download, progress):
+def _digits(part, *, name, root, download, progress):
     """scikit-learn's 1,797 handwritten digits, 8 × 8, for tests and quick runs."""
     gray, labels = load_digits(return_X_y=True)
     gray = np.round(gray.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -84,21 +111,21 @@ def _digits(split, *, name, root, download, progress):
     train, test = train_test_split(
         np.arange(len(labels)), test_size=0.2, random_state=SPLIT_SEED, stratify=labels
     )
-    rows = test if split == "test" else train
+    rows = test if part == "test" else train
     classes = tuple(str(digit) for digit in range(10))
-    description = "scikit-learn digits"
-    return held_out(images[rows], labels[rows], split, classes, name, description, share=0.2)
+    whole = ImageSet(images[rows], labels[rows], classes, name, "scikit-learn digits")
+    return divided(whole, part, share=0.2)
 
 
-def _gaussian_noise(split, *, name, root, download, progress, count=10_000):
+def _gaussian_noise(part, *, name, root, download, progress, count=10_000):
     """Every pixel from N(0.5, 0.25²) clipped to [0, 1]: what no camera has seen."""
     rng = np.random.default_rng(0)
     noise = rng.normal(0.5, 0.25, (count, 3, IMAGE_SIZE, IMAGE_SIZE)).clip(0, 1)
     images = np.round(noise * 255).astype(np.uint8)
-    return only_test(images, None, (), split, name, "Gaussian noise")
+    return only_test(ImageSet(images, None, (), name, "Gaussian noise"), part)
 
 
-def _photo_patches(split, *, name, root, download, progress, edge=8):
+def _photo_patches(part, *, name, root, download, progress, edge=8):
     """8 × 8 patches of scikit-learn's two photographs: what no digit looks like."""
     patches = []
     for photo in load_sample_images().images:
@@ -106,13 +133,14 @@ def _photo_patches(split, *, name, root, download, progress, edge=8):
         tiles = photo[: rows * edge, : columns * edge].reshape(rows, edge, columns, edge, 3)
         patches.append(tiles.transpose(0, 2, 4, 1, 3).reshape(-1, 3, edge, edge))
     description = "patches of photographs (scikit-learn)"
-    return only_test(np.concatenate(patches), None, (), split, name, description)
+    return only_test(ImageSet(np.concatenate(patches), None, (), name, description), part)
 
 
 # --- anybody's images --------------------------------------------------------------------------
 
 
-def _image_folder(path, split, *, name, size, progress):
+def _image_folder(name, split, size, progress):
+    path = Path(name.removeprefix(FOLDER)).expanduser()
     files = split_files(path)[split]
     images = read_images(files.paths, size, progress)
     return ImageSet(images, files.labels, files.classes, name, f"image folder {path.name}")

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from mistakes_lib.data.image_set import IMAGE_SIZE, held_out, read_class_folders
+from mistakes_lib.data.image_set import IMAGE_SIZE, ImageSet, divided, read_class_folders
 
 __all__ = ["ORIGINALS", "WHOLE", "canonical", "cifar", "fashion_mnist", "svhn"]
 
@@ -62,40 +62,37 @@ def _downloaded(make, root, download, what):
         ) from None
 
 
-def cifar(split, *, name, root, download, progress):
+def cifar(part, *, name, root, download, progress):
     title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
-    part = "test" if split == "test" else "train"
     if _has_folders(root, name, part):
         images, labels, classes = read_class_folders(root / name / part, IMAGE_SIZE, progress)
     else:
-        make = partial(_torchvision(name.upper()), train=split != "test")
+        make = partial(_torchvision(name.upper()), train=part == "train")
         dataset = _downloaded(make, root, download, name)
         images = dataset.data.transpose(0, 3, 1, 2)  # (n, h, w, 3) → (n, 3, h, w)
         labels, classes = dataset.targets, tuple(dataset.classes)
-    return _named(images, labels, split, classes, name, title)
+    return _named(images, labels, part, classes, name, title)
 
 
-def svhn(split, *, name, root, download, progress):
-    part = "test" if split == "test" else "train"
+def svhn(part, *, name, root, download, progress):
     if _has_folders(root, name, part):
         images, labels, _ = read_class_folders(root / name / part, IMAGE_SIZE, progress)
     else:
         dataset = _downloaded(partial(_torchvision("SVHN"), split=part), root, download, "SVHN")
         images, labels = dataset.data, dataset.labels
-    return _named(images, labels, split, DIGITS, name, "SVHN")
+    return _named(images, labels, part, DIGITS, name, "SVHN")
 
 
-def fashion_mnist(split, *, name, root, download, progress):
-    part = "test" if split == "test" else "train"
+def fashion_mnist(part, *, name, root, download, progress):
     if _has_folders(root, name, part):
         colour, labels, _ = read_class_folders(root / name / part, 28, progress)
         gray = colour[:, 0]
     else:
-        make = partial(_torchvision("FashionMNIST"), train=split != "test")
+        make = partial(_torchvision("FashionMNIST"), train=part == "train")
         dataset = _downloaded(make, root, download, "Fashion-MNIST")
         gray, labels = dataset.data.numpy(), dataset.targets
     classes = FASHION_CLASSES
-    return _named(_from_gray(gray), labels, split, classes, name, "Fashion-MNIST")
+    return _named(_from_gray(gray), labels, part, classes, name, "Fashion-MNIST")
 
 
 def _has_folders(root, name, part):
@@ -103,17 +100,16 @@ def _has_folders(root, name, part):
     return (root / name / part).is_dir()
 
 
-def _named(images, labels, split, classes, name, title):
-    """A split of a data set that may lie in two forms: in canonical order, with an honest name."""
+def _named(images, labels, part, classes, name, title):
+    """The splits of a part that may lie in two forms: in canonical order, with an honest name."""
     images, labels = canonical(images, np.asarray(labels))
-    part = "test" if split == "test" else "train"
-    image_set = held_out(images, labels, split, classes, name, title)
+    sets = divided(ImageSet(images, labels, classes, name, title), part)
     if len(images) != WHOLE[name][part]:
         what = "digits" if name == "svhn" else "images"
-        return replace(image_set, description=f"{title} ({len(images):,} {part} {what})")
-    if image_set.fingerprint != ORIGINALS.get((name, split), image_set.fingerprint):
-        return replace(image_set, description=f"{title} (not the original pixels)")
-    return image_set
+        title = f"{title} ({len(images):,} {part} {what})"
+    elif any(sets[k].fingerprint != ORIGINALS.get((name, k), sets[k].fingerprint) for k in sets):
+        title = f"{title} (not the original pixels)"
+    return {split: replace(each, description=title) for split, each in sets.items()}
 
 
 def canonical(images, labels):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mistakes_lib.data.image_set import IMAGE_SIZE, only_test, read_images
+from mistakes_lib.data.image_set import IMAGE_SIZE, ImageSet, only_test, read_images
 
 __all__ = ["tiny_imagenet"]
 
@@ -17,7 +17,7 @@ def _tiny_imagenet_folder(root):
     return folder
 
 
-def tiny_imagenet(split, *, name, root, download, progress):
+def tiny_imagenet(part, *, name, root, download, progress):
     """All classes' validation images at 32 × 32: an out-of-distribution set."""
     folder = _tiny_imagenet_folder(root)
     wnids = sorted((folder / "wnids.txt").read_text().split())
@@ -29,4 +29,4 @@ def tiny_imagenet(split, *, name, root, download, progress):
     images = read_images(files, IMAGE_SIZE, progress)
     labels = np.array([label for _, label in rows])
     description = "Tiny ImageNet (validation images, 32 × 32)"
-    return only_test(images, labels, tuple(wnids), split, name, description)
+    return only_test(ImageSet(images, labels, tuple(wnids), name, description), part)

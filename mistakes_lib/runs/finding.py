@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mistakes_lib.runs.reading import Run
+from mistakes_lib.runs.reading import Run, runs_in
 from mistakes_lib.support.locations import (
     PUBLISHED_RUNS,
     PUBLISHED_TWINS,
@@ -55,7 +55,7 @@ def published_runs():
         >>> "cifar100/densenet_bc_100_12/seed0" in [run.name for run in published_runs()]
         True
     """
-    return _runs_in(PUBLISHED_RUNS)
+    return runs_in(PUBLISHED_RUNS, "*/*/*")
 
 
 def published_trainings():
@@ -86,9 +86,4 @@ def published_twins():
         >>> [run.info["title"] for run in published_twins()]
         ['WRN-10-2', 'WRN-10-2, tanh features']
     """
-    return _runs_in(PUBLISHED_TWINS)
-
-
-def _runs_in(root):
-    """The runs of a folder of runs, in the order of their names."""
-    return [Run(file.parent) for file in sorted(root.glob("*/*/*/run.json"))]
+    return runs_in(PUBLISHED_TWINS, "*/*/*")

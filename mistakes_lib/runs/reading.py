@@ -33,7 +33,7 @@ from mistakes_lib.runs.kinds import DEEP_DENSITIES
 from mistakes_lib.scores import LogLikelihood, Scorer
 from mistakes_lib.support.storage import load_arrays, sha256_of
 
-__all__ = ["Run"]
+__all__ = ["Run", "runs_in"]
 
 
 @dataclass(frozen=True)
@@ -346,8 +346,7 @@ class Run:
         if self.bits_per_dim:
             return self
         splits = self.info["data"]["fingerprints"]
-        for file in sorted(self.path.parents[1].glob("*/*/run.json")):
-            run = Run(file.parent)
+        for run in runs_in(self.path.parents[1], "*/*"):
             if run.bits_per_dim and run.info["data"]["fingerprints"] == splits:
                 return run
         return None
@@ -439,8 +438,8 @@ class Run:
         Returns:
             list of Run in the order of their names, this one first.
         """
-        others = sorted(self.path.parents[1].glob(f"*/{self.path.name}/run.json"))
-        runs = [self, *(Run(file.parent) for file in others if file.parent != self.path)]
+        seeds = runs_in(self.path.parents[1], f"*/{self.path.name}")
+        runs = [self, *(run for run in seeds if run.path != self.path)]
         file = mixture_file(n_components)
         return [
             run
@@ -455,9 +454,18 @@ class Run:
 
     def trainings(self):
         """The runs of this network on these images, each with another seed, in their order."""
-        found = self.path.parent.glob("seed*/run.json")
-        return sorted((Run(file.parent) for file in found), key=lambda run: run.experiment.seed)
+        return sorted(runs_in(self.path.parent, "seed*"), key=lambda run: run.experiment.seed)
 
     def figure(self, name):
         """Path of a figure that was drawn when the images were at hand."""
         return self.file(f"figures/{name}.png")
+
+
+def runs_in(folder, pattern):
+    """The runs whose folders match a pattern, a list of Run in the order of their paths.
+
+    Args:
+        folder: Path.
+        pattern: of a run's folder, from ``folder``, such as "*/*/*".
+    """
+    return [Run(file.parent) for file in sorted(folder.glob(f"{pattern}/run.json"))]

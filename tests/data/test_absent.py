@@ -6,9 +6,9 @@ import urllib.error
 import numpy as np
 import pytest
 
-from mistakes_lib.data.image_set import SPLITS
+from mistakes_lib.data.image_set import PARTS
 from mistakes_lib.data.inventory import TORCHVISION
-from mistakes_lib.data.named import DATASETS, data_root, load_dataset
+from mistakes_lib.data.named import DATASETS, data_root, load_dataset, load_part
 from tests.helpers.originals import write_fashion_mnist
 
 
@@ -84,7 +84,7 @@ STATISTICS = {
 def test_the_real_cifar(name):
     if not any((data_root() / form).is_dir() for form in (name, TORCHVISION[name])):
         pytest.skip(f"{name} is not among the real images at hand")
-    sets = {split: load_dataset(name, split, download=False) for split in SPLITS}
+    sets = {k: own for part in PARTS for k, own in load_part(name, part, download=False).items()}
     for split, size in [("train", 45_000), ("validation", 5_000), ("test", 10_000)]:
         assert sets[split].description == name.upper().replace("CIFAR", "CIFAR-")
         assert set(np.bincount(sets[split].labels)) == {size // len(sets[split].classes)}

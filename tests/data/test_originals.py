@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from mistakes_lib.data.image_set import SPLITS, held_out
+from mistakes_lib.data.image_set import PARTS, SPLITS, ImageSet, divided
 from mistakes_lib.data.named import load_dataset
 from mistakes_lib.data.originals import ORIGINALS, canonical
 from tests.helpers.originals import (
@@ -146,9 +146,11 @@ def test_5000_of_50000_are_held_out_500_a_class():
     labels = np.arange(50_000) % 10
     images = np.zeros((50_000, 3, 1, 1), dtype=np.uint8)
     classes = tuple("0123456789")
+    whole = ImageSet(images, labels, classes, "x", "x")
     counts = {
-        split: np.bincount(held_out(images, labels, split, classes, "x", "x").labels).tolist()
-        for split in SPLITS
+        split: np.bincount(own.labels).tolist()
+        for part in PARTS
+        for split, own in divided(whole, part).items()
     }
     assert counts == {"train": [4500] * 10, "validation": [500] * 10, "test": [5000] * 10}
 
@@ -161,7 +163,7 @@ def test_classes_of_any_size_are_divided_evenly(sizes, seed):
     images = np.zeros((len(labels), 3, 1, 1), dtype=np.uint8)
     images[:, :2, 0, 0] = index  # each image knows its row
     names = tuple(map(str, range(len(sizes))))
-    parts = [held_out(images, labels, s, names, "x", "x") for s in ("train", "validation")]
+    parts = list(divided(ImageSet(images, labels, names, "x", "x"), "train").values())
     rows = [
         np.ascontiguousarray(part.images[:, :2, 0, 0]).view(np.uint16).ravel() for part in parts
     ]

@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from book.building.places import BUILD, ROOT
 from book.building.publishing import pages
+from tests.helpers.accessibility import COLOUR_RULES, serious_faults
 
 WIDTHS = (1440, 768, 390)  # a screen, a tablet, a telephone
 SCHEMES = ("light", "dark")
@@ -21,7 +21,6 @@ SCREENSHOTS = BUILD / "screenshots"
 CHATTER = ("Got invalid theme mode", "[PST]:", "[togglebutton]:")
 
 NOISE = ("error", "warning")
-COLOUR_RULES = ["color-contrast", "link-in-text-block"]  # of axe, all others are of the text
 
 
 @pytest.fixture(scope="module", params=pages(ROOT))
@@ -99,24 +98,34 @@ def test_page_is_whole_at_every_width_by_day_and_by_night(page, loaded):
     assert [said for said in complaints if not said.startswith(CHATTER)] == []
 
 
-def serious_faults(tab, options):
-    """What axe finds that keeps people from reading the page."""
-    found = Axe().run(tab, options={"resultTypes": ["violations"]} | options)
-    return [
-        f"{fault['id']}: {fault['help']} ({node['html'][:120]})"
-        for fault in found.response["violations"]
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"][:3]
-    ]
-
-
 def test_page_can_be_read_by_everybody_by_day_and_by_night(loaded):
     """axe finds no serious fault: contrast, names of links and pictures, order of headings."""
     tab, _ = loaded
     see(tab)
-    assert serious_faults(tab, {}) == []
+    assert serious_faults(tab) == []
     see(tab, scheme="dark")
-    assert serious_faults(tab, {"runOnly": COLOUR_RULES}) == []
+    assert serious_faults(tab, rules=list(COLOUR_RULES)) == []
+
+
+PLAIN = "color: #111; text-decoration: none"
+FAULTS = {
+    "<p style='color: #aaa'>pale</p>": "color-contrast",
+    "<div style='background: #333'><p>black on nearly black</p></div>": "color-contrast",
+    "<div style='opacity: 0.3'><p>faint</p></div>": "color-contrast",
+    f"<p>In a sentence a <a href='#x' style='{PLAIN}'>link</a>.</p>": "link-in-text-block",
+    "<p style='visibility: hidden'>unseen</p><p style='color: #aaa'>pale</p>": "color-contrast",
+}
+
+
+@pytest.mark.parametrize(("fault", "rule"), FAULTS.items())
+def test_one_fault_among_a_hundred_sound_texts_is_found(tab, fault, rule):
+    sound = "<p>Black on white, <a href='#x'>linked</a>.</p>" * 50
+    body = f"<body style='background: #fff; color: #000'>{sound}{{}}{sound}</body>"
+    tab.set_content(body.format(""))
+    assert serious_faults(tab, rules=list(COLOUR_RULES)) == []
+    tab.set_content(body.format(fault))
+    found = serious_faults(tab, rules=list(COLOUR_RULES))
+    assert [each.split(":")[0] for each in found] == [rule]
 
 
 PICTURES = "[...document.querySelectorAll('.cell_output img')].filter(i => !i.closest('.explore'))"

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 
-from mistakes_lib.data.named import load_dataset
+from mistakes_lib.data.image_set import part_of
+from mistakes_lib.data.named import load_part
 from mistakes_lib.features.feature_set import FeatureSet, extract_features
 from mistakes_lib.runs.files import CLASSIFIER, read_classifier, read_json
 from mistakes_lib.support.progress import somebody_watches
@@ -36,16 +37,13 @@ class Journal:
     def __init__(self, folder, experiment, *, root, device, progress):
         self.folder, self.experiment = folder, experiment
         self.device, self.progress = device, progress and processes.is_main()
-        self.images = cache(
-            lambda name, split: load_dataset(
-                name, split, root=root, size=self._size(name, split), progress=progress
-            )
-        )
+        load = cache(partial(load_part, root=root, progress=progress))
+        self.images = lambda name, split: load(name, part_of(split), size=self._size(name))[split]
         self.path = folder / "stages.json"
         self.stages = read_json(self.path) if self.path.is_file() else {}
         self.current = []
 
-    def _size(self, name, split):
+    def _size(self, name):
         """Out-of-distribution images take the edge of the data set's own."""
         if name == self.experiment.data_set:
             return None
