@@ -87,6 +87,8 @@ def load_part(name, part, *, root=None, download=True, size=None, progress=False
         >>> {split: len(digits) for split, digits in load_part("digits", "train").items()}
         {'train': 1149, 'validation': 288}
     """
+    if part not in PARTS:
+        raise ValueError(f"unknown part {part!r}: choose one of {', '.join(PARTS)}")
     if name.startswith(FOLDER):
         size = size or IMAGE_SIZE
         return {split: _image_folder(name, split, size, progress) for split in PARTS[part]}
@@ -97,7 +99,7 @@ def load_part(name, part, *, root=None, download=True, size=None, progress=False
         )
     options = {"root": data_root(root), "download": download, "progress": progress}
     sets = DATASETS[name](part, name=name, **options)
-    return {split: resized(each, size) if size else each for split, each in sets.items()}
+    return {k: own if size is None else resized(own, size) for k, own in sets.items()}
 
 
 # --- sets that need no files -------------------------------------------------------------------

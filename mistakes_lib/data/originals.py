@@ -107,7 +107,7 @@ def _named(images, labels, part, classes, name, title):
     if len(images) != WHOLE[name][part]:
         what = "digits" if name == "svhn" else "images"
         title = f"{title} ({len(images):,} {part} {what})"
-    elif any(sets[k].fingerprint != ORIGINALS.get((name, k), sets[k].fingerprint) for k in sets):
+    elif any(ORIGINALS.get((name, k)) not in (None, own.fingerprint) for k, own in sets.items()):
         title = f"{title} (not the original pixels)"
     return {split: replace(each, description=title) for split, each in sets.items()}
 

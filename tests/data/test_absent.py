@@ -50,6 +50,9 @@ def test_unknown_names_list_the_known():
     for name in ("digits", "gaussian_noise", "cifar10"):
         with pytest.raises(ValueError, match=r"unknown split 'val'.*train, validation, test"):
             load_dataset(name, "val")
+    for name in ("digits", "gaussian_noise", "imagefolder:nowhere"):
+        with pytest.raises(ValueError, match=r"unknown part 'validation'.*train, test"):
+            load_part(name, "validation")
 
 
 def test_the_root_is_given_or_in_the_environment_or_the_cache(tmp_path, monkeypatch):
