@@ -161,7 +161,10 @@ Markdown(
 # %%
 network, rows = source.classifier(), source.pictured
 if len(rows):
-    images, seen = plotting.sheet_images(source.figure("pictures")), source.features("test")[rows]
+    seen = source.features("test")[rows]
+    _, first = np.unique(np.where(seen.correct, seen.labels, -1), return_index=True)
+    kept = [i for i in first if seen.correct[i]][:7]  # one image a class
+    images, seen = plotting.sheet_images(source.figure("pictures"))[kept], seen[kept]
     begin, truth = torch.from_numpy(images).float() / 255, torch.from_numpy(seen.labels)
     begin = begin.contiguous(memory_format=torch.channels_last)  # as the library: the same rounding
 
@@ -188,18 +191,15 @@ if len(rows):
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: the figure", "image": {"alt": "Three rows of small images with class and confidence: clean test images, the same under FGSM, the same under BIM", "classes": "photograph"}}
 if len(rows):
-    _, first = np.unique(np.where(seen.correct, seen.labels, -1), return_index=True)
-    kept = [i for i in first if seen.correct[i]][:7]  # one image a class
-    panels = {"clean": plotting.judged_images(images[kept], seen[kept], source.classes)}
-    told = {}
+    panels, told = {"clean": plotting.judged_images(images, seen, source.classes)}, {}
     for name, each in attacked.items():
-        told[name] = extract_features(network, each[kept].numpy(), labels=seen.labels[kept])
-        panels[name] = plotting.judged_images(each[kept].numpy(), told[name], source.classes)
+        told[name] = extract_features(network, each.numpy(), labels=seen.labels)
+        panels[name] = plotting.judged_images(each.numpy(), told[name], source.classes)
     counts = " and ".join(f"{(~each.correct).sum()} under {name}" for name, each in told.items())
     figures.show(
         plotting.gallery(panels),
         "attacks: pictures",
-        f"Changes that are hard to see fool the network: of {len(kept)} images it gets {counts} wrong. "
+        f"Changes that are hard to see fool the network: of {len(seen)} images it gets {counts} wrong. "
         f"The attack radius is {chosen}/255. Above each image stand its class, what the network takes it "
         "for, and its confidence.",
     )

@@ -128,8 +128,7 @@ Markdown(
 
 # %% [markdown]
 # Why does a run depart from the paper? Its training was to take hours, on the hardware named in the
-# verdict. So we train for fewer epochs and, but for Temporal Ensembling, with a one-cycle learning rate,
-# which needs fewer.
+# verdict. So we train for fewer epochs and with a one-cycle learning rate, which needs fewer.
 #
 # What was chosen where Appendix C is silent or odd:
 #
@@ -146,9 +145,12 @@ Markdown(
 # - **Recipes** were compared on validation images, never on test images. The larger Wide ResNet got a second
 #   cycle after its first one, and at last epochs without augmentation until it knew its training images by
 #   heart, because the paper's is over-confident. Trainings on two cores see smaller images in their first
-#   epochs. Temporal Ensembling got ten times the printed weight, which adds a twentieth to the loss of so
-#   short a training. Its learning rate had fallen to almost nothing before the first image of full size
-#   came: another schedule may gain more from the images without a label than this one does.
+#   epochs.
+# - **Temporal Ensembling** and its twin begin with the same supervised training on the labelled images.
+#   Then the twin goes on with these, and Temporal Ensembling with all images, three labelled ones in a
+#   batch of ten. Its weight is three times the printed one, which would add little to the loss of so short
+#   a training. An earlier attempt began with all images. Its learning rate had fallen to almost nothing
+#   before the first image of full size came, and it was less than a percentage point above its twin.
 # - **All**: black borders, He initialisation {cite}`he2015delving`, and for the DenseNet tanh after the
 #   last batch normalisation, before the average over positions.
 #

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
@@ -178,6 +179,13 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(table):
         table(RUNS[:1])
     with pytest.raises(ValueError, match=r"seed9 differs from .*seed0 in more .*: eps_levels$"):
         table([RUNS[0], training(9, eps_levels=(4,))])
+
+
+def test_a_vae_of_one_training_changes_nothing():
+    alone = trainings_table(RUNS, "attacks", 2, resamples=20)
+    beside = [training(0, deep_densities={"vae": {}}), *RUNS[1:]]
+    found = trainings_table(beside, "attacks", 2, resamples=20)
+    pd.testing.assert_frame_equal(found, alone)
 
 
 def test_an_unknown_kind_is_refused():

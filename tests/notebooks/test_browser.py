@@ -107,14 +107,14 @@ def test_page_can_be_read_by_everybody_by_day_and_by_night(loaded):
     assert serious_faults(tab, rules=list(COLOUR_RULES)) == []
 
 
-SCROLLS = "[...document.querySelectorAll('pre')].filter(block => block.scrollWidth > block.clientWidth)"
-REACHED = f"() => {SCROLLS}.every(block => block.tabIndex === 0)"
+SCROLLS = "[...document.querySelectorAll('pre')].filter(e => e.scrollWidth > e.clientWidth)"
+REACHED = f"() => {SCROLLS}.every(e => e.tabIndex === 0)"
 
 
 def test_code_that_scrolls_stays_reachable_when_the_theme_mismeasures_it(loaded):
     tab, _ = loaded
     see(tab, width=390)
-    tab.evaluate(f"{SCROLLS}.forEach(block => block.tabIndex = -1)")
+    tab.evaluate(f"{SCROLLS}.forEach(e => e.tabIndex = -1)")
     tab.wait_for_function(REACHED)
 
 

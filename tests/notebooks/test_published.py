@@ -29,7 +29,7 @@ from book.building.sources import NOTEBOOK_METADATA, chapter_sources, load_repos
 from book.extensions.scorers import fill_in
 from mistakes_lib.book.claims import load_claims
 from mistakes_lib.book.evidence import stored_evidence
-from mistakes_lib.book.sweep import load_sweep
+from mistakes_lib.book.sweep import load_grid, load_sweep
 from mistakes_lib.scores.registry import METHODS
 
 BOOK = ROOT / "book"
@@ -110,6 +110,17 @@ def swept(name, **own):
     return table.set_index("metric").value, stored_evidence()[run]
 
 
+@pytest.mark.parametrize(
+    "grid", sorted((ROOT / "notebooks" / "sweeps").glob("*.yml")), ids=lambda grid: grid.stem
+)
+def test_a_published_sweep_has_every_cell_of_its_grid(grid):
+    wanted = [tuple(cell.parameters.items()) for cell in load_grid(grid).cells(BOOK)]
+    table = load_sweep(grid.stem)
+    names = [name for name in table if name not in ("metric", "value")]
+    found = {tuple(row.items()) for row in table[names].to_dict("records")}
+    assert found == set(wanted)
+
+
 def test_the_published_sweep_is_of_a_published_run():
     """Where a run's evidence and the sweep compute the same, they say the same."""
     values, evidence = swept("components", n_components=100)
@@ -117,9 +128,10 @@ def test_the_published_sweep_is_of_a_published_run():
     assert values["auroc.mistakes"] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("classifier", ["densenet_bc_100_12", "wrn_16_2"])
 @pytest.mark.parametrize("density", ["vae", "maf"])
-def test_the_published_sweep_begins_with_the_published_deep_density(density):
-    values, evidence = swept("deep_densities", density=density)
+def test_the_published_sweep_begins_with_the_published_deep_density(classifier, density):
+    values, evidence = swept("deep_densities", classifier=classifier, density=density)
     expected = evidence["mistakes"][density]["auroc"]
     assert values["auroc.mistakes"] == pytest.approx(expected, abs=1e-3)
 
