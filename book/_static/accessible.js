@@ -21,14 +21,20 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
   // The theme takes blocks that do not scroll out of the keyboard's way. In a window that was just
-  // made wider it may measure them before they have their width: measure again after it.
+  // made wider it may measure them before they have their width: measure again once they have it.
   const blocks = "pre, .output, .pst-scrollable-table-container";
-  new MutationObserver((changes) => setTimeout(() => {
-    for (const { target } of changes) {
-      const scrolls = target.scrollWidth > target.clientWidth;
-      if (target.tabIndex < 0 && scrolls && target.matches(blocks)) target.tabIndex = 0;
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.tabIndex < 0 && target.scrollWidth > target.clientWidth) target.tabIndex = 0;
     }
-  })).observe(document.body, { subtree: true, attributeFilter: ["tabindex"] });
+  });
+  new MutationObserver((changes) => {
+    for (const { target } of changes) {
+      if (!target.matches(blocks)) continue;
+      sizes.unobserve(target);
+      sizes.observe(target); // which tells of it once, when the page is next laid out
+    }
+  }).observe(document.body, { subtree: true, attributeFilter: ["tabindex"] });
   // A picture too wide for a telephone scrolls in its frame; the keyboard must be able to move it.
   const FITS = 525; // pixels: so wide a picture is legible when it is as small as a telephone
   const frames = [...document.querySelectorAll(".figure-frame")];
