@@ -317,7 +317,8 @@ mixture = {}
 for title in refits.index.unique("classifier"):
     density = {"ours": LogLikelihood(kinds[title].density(n_components, seed=seed))}
     mixture[title] = auroc_table(mistake_scores(kinds[title], density)).AUROC["ours"]
-refits["mixture"] = refits.index.get_level_values("classifier").map(mixture)
+mixture = pd.Series(mixture, dtype=float)
+refits["mixture"] = mixture.reindex(refits.index.get_level_values("classifier")).to_numpy()
 refits.round(4) if len(refits) else print("No such sweep of these images is published.")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: what the table shows"}
