@@ -99,7 +99,7 @@ def test_page_is_whole_at_every_width_by_day_and_by_night(page, loaded):
 
 
 BLOCKS = "[...document.querySelectorAll('pre')]"
-SCROLLS = f"{BLOCKS}.filter(e => e.scrollWidth > e.clientWidth)"
+SCROLLS = f"{BLOCKS}.filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth)"
 
 
 def settle(tab):
@@ -123,6 +123,7 @@ def test_page_can_be_read_by_everybody_by_day_and_by_night(loaded):
 def test_code_that_scrolls_stays_reachable_when_the_theme_mismeasures_it(loaded):
     tab, _ = loaded
     see(tab, width=390)
+    settle(tab)
     tab.evaluate(f"{SCROLLS}.forEach(e => e.tabIndex = -1)")
     tab.wait_for_function(f"() => {SCROLLS}.every(e => e.tabIndex === 0)")
 
