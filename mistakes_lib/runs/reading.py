@@ -296,31 +296,35 @@ class Run:
         held = own if mixture_file(n_components) in files else []
         return held + sorted(map(int, others))
 
-    def deep_density(self, name, *, seed=None, progress=False):
-        """The run's VAE or MAF of the training features: its own, or with another seed fitted now.
+    def deep_density(self, name, *, seed=None, settings=None, progress=False):
+        """The run's VAE or MAF of the training features: its own, or another one fitted now.
 
         Args:
             name: "vae" or "maf", one of ``experiment.deep_densities``, which has its arguments.
             seed: seed of the fit; the run's own by default.
+            settings: arguments that replace the run's own, such as ``{"lr": 0.01}``.
             progress: show the epochs of a new fit.
 
         Raises:
             FileNotFoundError: it has no such density, or was published without its training
                 features and cannot fit another.
+            TypeError: ``settings`` has an argument that the density does not take.
         """
         known = self.experiment.deep_densities
         if name not in known:
             raise FileNotFoundError(
                 f"run {self.name} has no density {name!r}; it has: {', '.join(known) or 'none'}"
             )
-        if seed is None or seed == self.experiment.seed:
+        seed = self.experiment.seed if seed is None else seed
+        if seed == self.experiment.seed and not settings:
             return DEEP_DENSITIES[name].load(self.file(f"density/{name}.safetensors"))
         if not self.has_training_features:
             raise FileNotFoundError(
                 f"run {self.name} was published without its training features: it has the {name} "
                 f"with seed {self.experiment.seed}, and no other can be fitted"
             )
-        density = DEEP_DENSITIES[name](**known[name], random_state=seed, verbose=int(progress))
+        given = {**known[name], **(settings or {}), "random_state": seed}
+        density = DEEP_DENSITIES[name](**given, verbose=int(progress))
         return density.fit(self.features("train").features)
 
     def deep_densities(self):
