@@ -310,6 +310,8 @@ def _execution(scheduler, workers):
 def execute_cell(notebook, cell, environment):
     """Execute a notebook with a cell's parameters and keep its results or its error.
 
+    A cell that has results by now is left as it is.
+
     Args:
         notebook: path of the notebook.
         cell: :class:`Cell`.
@@ -318,6 +320,8 @@ def execute_cell(notebook, cell, environment):
     Returns:
         bool: whether it failed.
     """
+    if cell.results is not None:  # another process on this folder was here meanwhile
+        return False
     os.environ.update(environment)
     import papermill
 

@@ -11,6 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
+from mistakes_lib.book import sweep as sweeping
 from mistakes_lib.book.sweep import load_grid, load_sweep, run_sweep
 from mistakes_lib.cli.app import app
 
@@ -79,6 +80,21 @@ def test_only_what_failed_is_executed_again(interrupted):
     summary = pd.read_csv(folder / "out" / "summary.csv").set_index(["metric", "a"])
     assert summary.loc["t.product", 3].tolist() == [30.5, np.sqrt(0.5), 2]
     assert summary.loc["t.half.of", 1].tolist() == [0.5, 0, 2]
+
+
+def test_what_another_process_finishes_meanwhile_is_not_done_again(tmp_path, monkeypatch):
+    grid = load_grid(write_grid(tmp_path, a=[1], seed=[0, 1]))
+    _, second = grid.cells(tmp_path / "out")
+    run = sweeping.run_notebook
+
+    def beside_another(*given):
+        second.folder.mkdir(parents=True, exist_ok=True)
+        (second.folder / "results.json").write_text(json.dumps({"t": {"product": 7}}))
+        return run(*given)
+
+    monkeypatch.setattr(sweeping, "run_notebook", beside_another)
+    sweep = run_sweep(grid, tmp_path / "out", workers=0, progress=False)
+    assert values_of(sweep) == {(1, 0): 10, (1, 1): 7}
 
 
 @pytest.mark.slow
