@@ -302,6 +302,7 @@ plotting.with_dashes(spread.sources, digits=4)
 # ```
 #
 # Beside the AUROC of these fits for mistakes stands that of the run's own mixture.
+# {doc}`Chapter 9 <09_setups>` lists the settings of both and tries the MAF's printed ones.
 
 # %%
 own = source.experiment
@@ -315,8 +316,10 @@ refits = refits.rename(index=str.upper, level="density")
 # %%
 mixture = {}
 for title in refits.index.unique("classifier"):
-    density = {"ours": LogLikelihood(kinds[title].density(n_components, seed=seed))}
-    mixture[title] = auroc_table(mistake_scores(kinds[title], density)).AUROC["ours"]
+    scorer = {"ours": LogLikelihood(kinds[title].density(n_components, seed=seed))}
+    inputs = kinds[title].features("test")
+    scores = score_pairs(scorer, inputs[inputs.correct], inputs[~inputs.correct])
+    mixture[title] = auroc_table(scores).AUROC["ours"]
 mixture = pd.Series(mixture, dtype=float)
 refits["mixture"] = mixture.reindex(refits.index.get_level_values("classifier")).to_numpy()
 refits.round(4) if len(refits) else print("No such sweep of these images is published.")

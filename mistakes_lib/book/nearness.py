@@ -137,10 +137,10 @@ def _pixel_cnn(run, printed):
 
 
 def _deep(run, printed):
-    ours = run.experiment.deep_densities
+    ours, theirs = (each.density_settings() for each in (run.experiment, printed))
     if not ours:
         return "no VAE and no MAF"
-    changed = [name.upper() for name, arguments in ours.items() if arguments]
+    changed = {key.partition(":")[0]: None for key in ours if ours[key] != theirs.get(key)}
     return f"{' and '.join(changed)} with other settings" if changed else None
 
 

@@ -7,6 +7,7 @@ from mistakes_lib.classifiers import arguments_of
 from mistakes_lib.runs.kinds import (
     ARCHITECTURE,
     DATA_SET,
+    DEEP_DENSITIES,
     FOLDER,
     PIXEL_CNN,
     AdaptiveAttack,
@@ -44,6 +45,20 @@ NETWORK_SETTINGS = {
     "compression": "compression θ",
     "dropout": "dropout",
     "last_activation": "last activation",
+}
+
+DENSITY_SETTINGS = {
+    "hidden": "hidden units",
+    "latent": "latent dimensions",
+    "n_transforms": "MADE layers",
+    "epochs": "epochs (at most)",
+    "lr": "learning rate",
+    "lr_decay": "factor on it after an epoch",
+    "batch_size": "batch size",
+    "noise": "sd of the noise in training",
+    "validation_fraction": "share held out to stop early",
+    "patience": "epochs without gain until then",
+    "importance_samples": "importance samples of a score",
 }
 
 
@@ -171,6 +186,22 @@ class Experiment:
                 training[name] = ", then ".join(map(str, values))
         return parts | labels | training | (semi or {})
 
+    def density_settings(self):
+        """How its VAE and its MAF are made and trained, name → value, as Appendix C's list has it.
+
+        Returns:
+            dict such as ``{"VAE: latent dimensions": 128}``, of the densities that it has.
+        """
+        found = {}
+        for name, arguments in self.deep_densities.items():
+            values = DEEP_DENSITIES[name](**arguments).get_params()
+            if not values["validation_fraction"]:  # then all epochs are trained
+                values["patience"] = None
+            for key, title in DENSITY_SETTINGS.items():
+                if key in values:
+                    found[f"{name.upper()}: {title}"] = values[key]
+        return found
+
     def shortened(self, epochs):
         """The same experiment with so many epochs: each recipe keeps its share of them.
 
@@ -285,17 +316,18 @@ def load_experiments(path):
     ]
 
 
-def compare_settings(experiments):
-    """One column an experiment: how its classifier is made and trained (Appendix C).
+def compare_settings(experiments, *, of="classifier"):
+    """One column an experiment: how its classifier or its densities are trained (Appendix C).
 
     Args:
         experiments: dict of name → :class:`Experiment`.
+        of: "classifier", or "densities" for the VAE and the MAF of its features.
 
     Returns:
         DataFrame indexed by setting, "–" where an experiment has no such setting.
 
     Raises:
-        ValueError: no experiment.
+        ValueError: no experiment, or an ``of`` that there is not.
 
     Example:
         >>> printed = load_experiment("paper", preset="wrn_28_10")
@@ -307,9 +339,12 @@ def compare_settings(experiments):
 
     if not experiments:
         raise ValueError("there is no experiment to compare")
-    columns = {name: experiment.settings() for name, experiment in experiments.items()}
+    settings_of = {"classifier": Experiment.settings, "densities": Experiment.density_settings}
+    if of not in settings_of:
+        raise ValueError(f"of must be one of {', '.join(settings_of)}, got {of!r}")
+    columns = {name: settings_of[of](experiment) for name, experiment in experiments.items()}
     names = dict.fromkeys(name for settings in columns.values() for name in settings)
-    return pd.DataFrame(columns, index=list(names)).astype(object).fillna("–")
+    return pd.DataFrame(columns, index=list(names), dtype=object).fillna("–")
 
 
 def _parameters_file(path):

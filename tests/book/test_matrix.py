@@ -176,7 +176,7 @@ def as_printed(**changes):
 def test_a_run_as_printed_is_the_same_throughout():
     found = conditions_of(as_printed())
     assert set(found) == set(CONDITIONS)
-    absent = {"pixel_cnn": "no PixelCNN", "deep": "no VAE and no MAF"}
+    absent = {"pixel_cnn": "no PixelCNN"}
     assert {name: text for name, text in found.items() if text != "same"} == absent
 
 
@@ -184,6 +184,13 @@ def test_a_run_as_printed_is_the_same_throughout():
     ("name", "changes", "text"),
     [
         ("data", {"data_set": "svhn"}, "another data set (svhn)"),
+        ("deep", {"deep_densities": {}}, "no VAE and no MAF"),
+        ("deep", {"deep_densities": {"vae": {}, "maf": {}}}, "MAF with other settings"),
+        (
+            "deep",
+            {"deep_densities": {"vae": {"epochs": 300}, "maf": {"lr": 0.01}}},
+            "VAE with other settings",
+        ),
         ("epochs", {"recipe": None}, "fewer epochs (14 for 200)"),
         (
             "network",

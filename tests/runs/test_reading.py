@@ -269,6 +269,18 @@ def test_a_deep_density_with_another_seed_is_fitted_now(run):
         run.deep_density("maf")
 
 
+def test_a_deep_density_with_other_settings_is_fitted_now(run):
+    rows, test = run.features("train").features, run.features("test").features
+    arguments = {**EXPERIMENT.deep_densities["vae"], "lr": 0.01}
+    other = FeatureVAE(**arguments, random_state=0, device="cpu").fit(rows)
+    density = run.deep_density("vae", settings={"lr": 0.01})
+    np.testing.assert_allclose(density.score_samples(test), other.score_samples(test))
+    own = run.deep_density("vae", settings={}).score_samples(test)
+    np.testing.assert_array_equal(own, run.deep_density("vae").score_samples(test))
+    with pytest.raises(TypeError, match="rate"):
+        run.deep_density("vae", settings={"rate": 0.01})
+
+
 @pytest.mark.parametrize(("n_components", "seed"), [(2, None), (2, 1), (3, None)])
 def test_the_scorers_are_those_fitted_on_the_runs_features(run, n_components, seed):
     train, validation, test = (run.features(s) for s in ("train", "validation", "test"))

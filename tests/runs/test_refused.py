@@ -292,6 +292,25 @@ def test_settings_stand_side_by_side_and_a_dash_for_what_one_lacks(write):
     assert table.loc["ramp-up, ramp-down (epochs)", "all labels"] == "–"
     with pytest.raises(ValueError, match="no experiment to compare"):
         compare_settings({})
+    with pytest.raises(ValueError, match="of must be one of classifier, densities, got 'vae'"):
+        compare_settings({"all labels": plain}, of="vae")
+
+
+def test_densities_stand_beside_the_printed_ones(write):
+    """Appendix C: epochs, rate, decay, batch, layers, hidden units, latent dimensions."""
+    printed = load_experiment("paper")
+    few = replace(printed, deep_densities={"maf": {"epochs": 15, "validation_fraction": 0.1}})
+    table = compare_settings({"paper": printed, "few": few}, of="densities")
+    names = "latent dimensions, hidden units, epochs (at most), learning rate"
+    names = [*names.split(", "), "factor on it after an epoch"]
+    assert table.loc[[f"VAE: {name}" for name in names]].to_numpy().tolist() == [
+        [value, "–"] for value in (128, 512, 1000, 0.001, 0.9995)
+    ]
+    names = "MADE layers, hidden units, epochs (at most), learning rate, batch size"
+    names = [*names.split(", "), "epochs without gain until then"]
+    assert table.loc[[f"MAF: {name}" for name in names]].to_numpy().tolist() == [
+        [5, 5], [128, 128], [1000, 15], [0.01, 0.001], [32, 32], ["–", 20]
+    ]  # fmt: skip
 
 
 def test_an_unknown_preset_names_the_nearest(write):
