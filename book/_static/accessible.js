@@ -38,7 +38,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // A picture too wide for a telephone scrolls in its frame; the keyboard must be able to move it.
   const FITS = 525; // pixels: so wide a picture is legible when it is as small as a telephone
   const frames = [...document.querySelectorAll(".figure-frame")];
-  const look = () => frames.forEach((frame) => {
+  const look = (frame) => {
     const width = frame.querySelector("img")?.naturalWidth ?? 0;
     frame.style.setProperty("--own-width", width > FITS ? `${width}px` : "0px");
     if (frame.scrollWidth > frame.clientWidth + 1) {
@@ -49,8 +49,8 @@ document.addEventListener("DOMContentLoaded", () => {
     } else {
       for (const name of ["tabindex", "role", "aria-label"]) frame.removeAttribute(name);
     }
-  });
-  window.addEventListener("load", look);
-  window.addEventListener("resize", look);
-  look();
+  };
+  const widths = new ResizeObserver((entries) => entries.forEach(({ target }) => look(target)));
+  frames.forEach((frame) => widths.observe(frame)); // which tells of each once at the beginning
+  window.addEventListener("load", () => frames.forEach(look)); // now pictures have their widths
 });
