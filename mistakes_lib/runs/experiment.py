@@ -344,7 +344,8 @@ def compare_settings(experiments, *, of="classifier"):
         raise ValueError(f"of must be one of {', '.join(settings_of)}, got {of!r}")
     columns = {name: settings_of[of](experiment) for name, experiment in experiments.items()}
     names = dict.fromkeys(name for settings in columns.values() for name in settings)
-    return pd.DataFrame(columns, index=list(names), dtype=object).fillna("–")
+    columns = {name: pd.Series(values, dtype=object) for name, values in columns.items()}
+    return pd.DataFrame(columns, index=list(names)).fillna("–")
 
 
 def _parameters_file(path):

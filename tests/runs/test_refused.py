@@ -311,6 +311,7 @@ def test_densities_stand_beside_the_printed_ones(write):
     assert table.loc[[f"MAF: {name}" for name in names]].to_numpy().tolist() == [
         [5, 5], [128, 128], [1000, 15], [0.01, 0.001], [32, 32], ["–", 20]
     ]  # fmt: skip
+    assert str(table.loc["MAF: epochs (at most)", "few"]) == "15"  # a whole number is shown as one
 
 
 def test_an_unknown_preset_names_the_nearest(write):
