@@ -4,10 +4,10 @@ from functools import partial
 from numbers import Integral
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.utils import check_scalar
 
 from mistakes_lib.scores.base import Scorer
+from mistakes_lib.scores.logits import log_sum_exp
 from mistakes_lib.support.blocks import in_blocks, row_blocks
 
 __all__ = ["ViM"]
@@ -100,7 +100,7 @@ class ViM(Scorer):
         return in_blocks(self._score_block, features, logits)
 
     def _score_block(self, features, logits):
-        energy = logsumexp(logits.astype(np.float64), axis=1)
+        energy = log_sum_exp(logits.astype(np.float64))
         return energy - self.alpha_ * _length(self.origin_, self.residual_, features)
 
 
