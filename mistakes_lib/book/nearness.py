@@ -10,10 +10,14 @@ PAPERS_DATA = ("cifar100", "cifar10")
 PRINTED_RADII = "the paper prints one, FGSM-0.1 in Fig. 1"
 # Kinds of classifiers in the paper, and how the names of their presets in paper.yml begin.
 KINDS = {"densenet_bc": "densenet_bc", "wide_resnet": "wrn", "semi_supervised": "te_wrn"}
+TWINS = {"few_labels": "semi_supervised"}  # kinds beside the paper's, and what they are twins of
 
 
 def papers_experiment(run):
     """The paper's experiment on the run's kind of classifier and, where it has one, its data set.
+
+    The twin of a semi-supervised classifier, trained on its labelled images alone, is compared with
+    that classifier.
 
     Args:
         run: :class:`~mistakes_lib.runs.Run`.
@@ -25,8 +29,9 @@ def papers_experiment(run):
         LookupError: the paper has no such kind of classifier.
     """
     wanted = run.experiment.data_set if run.experiment.data_set in PAPERS_DATA else PAPERS_DATA[0]
+    kind = KINDS.get(TWINS.get(run.family, run.family), "?")
     for printed in load_experiments("paper"):
-        if printed.data_set == wanted and printed.classifier.startswith(KINDS.get(run.family, "?")):
+        if printed.data_set == wanted and printed.classifier.startswith(kind):
             return printed
     raise LookupError(f"paper.yml has no classifier of the kind {run.family!r}")
 

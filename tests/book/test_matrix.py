@@ -243,6 +243,8 @@ def test_published_runs_are_compared_with_the_kind_of_network_that_they_are():
     run = load_run("cifar100/te_wrn_16_2/seed0")
     assert papers_experiment(run).classifier == "te_wrn_28_10"
     assert papers_experiment(run).data_set == "cifar100"
+    twin = load_run("cifar100/wrn_16_2_few/seed0")
+    assert papers_experiment(twin) == papers_experiment(run)
     other = load_run("cifar10/densenet_bc_100_12/seed0")
     assert papers_experiment(other).data_set == "cifar10"
     assert conditions_of(run, ["network"])["network"].startswith("smaller network (depth 16 for 28")
