@@ -159,9 +159,9 @@ Markdown(
 # gradients that are nearly 0.
 
 # %%
-network, rows = source.classifier(), source.pictured
+rows = source.pictured if source.has_classifier else []
 if len(rows):
-    seen = source.features("test")[rows]
+    network, seen = source.classifier(), source.features("test")[rows]
     _, first = np.unique(np.where(seen.correct, seen.labels, -1), return_index=True)
     kept = [i for i in first if seen.correct[i]][:7]  # one image a class
     images, seen = plotting.sheet_images(source.figure("pictures"))[kept], seen[kept]
@@ -204,7 +204,8 @@ if len(rows):
         "for, and its confidence.",
     )
 else:
-    display(Markdown(f"The run of {source.title} keeps no images, so none can be shown."))
+    lacks = "images" if source.has_classifier else "network"
+    display(Markdown(f"The run of {source.title} keeps no {lacks}, so no attack can be shown."))
 
 # %% [markdown] tags=["appendix"]
 # An attack that does not fool the network needs no detection. How often do these attacks fool it?
