@@ -548,12 +548,12 @@ Markdown(
 
 # %% tags=["evidence", "hide-input", "remove-output"] mystnb={"code_prompt_show": "Code: the numbers for the ledger"}
 evidence = tally_verdicts(versus).to_dict()
-evidence |= {"settings": len(tables), "noise": noise.rename({ours: "ours"}).to_dict()}
+evidence |= {"settings": len(tables), "noise": noise.rename({ours: "ours"}).dropna().to_dict()}
 topics = {"ood": evidence}
 if "PixelCNN" in auroc.index:
     told = auroc.loc["PixelCNN"].reindex(["fashion_mnist", "svhn"]).dropna()  # the paper's two
     topics["pixelcnn_ood"] = {"below_half": int((told < 0.5).sum()), "tested": len(told)}
-    topics["pixelcnn_ood"] |= auroc.loc["PixelCNN"].to_dict()
+    topics["pixelcnn_ood"] |= auroc.loc["PixelCNN"].dropna().to_dict()
 print(as_evidence(topics))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Code: claims and verdicts"}

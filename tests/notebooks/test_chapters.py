@@ -20,7 +20,7 @@ from book.building.sources import (
     sweep_sources,
 )
 from mistakes_lib.book.claims import printed_evidence
-from mistakes_lib.book.notebooks import load_parameters
+from mistakes_lib.book.notebooks import load_parameters, run_notebook
 from mistakes_lib.book.sweep import load_grid
 from mistakes_lib.book.teaching.sets import with_checks
 from mistakes_lib.evaluation.tables import auroc_table, score_pairs
@@ -195,6 +195,16 @@ def test_the_sweep_judges_the_fit_it_is_asked_for(quick_runs):
     pairs = score_pairs({"mistakes": scorer}, test[test.correct], test[~test.correct])
     assert found.keys() == {"mistakes", *source.ood_sets}
     assert found["mistakes"] == pytest.approx(auroc_table(pairs).AUROC["mistakes"], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", ["05_adversarial", "06_out_of_distribution", "09_setups"])
+def test_a_chapter_can_be_executed_on_a_smaller_run(chapter, tmp_path):
+    """One without its network, without a preset in the paper, its noise unseen by a PixelCNN."""
+    out = tmp_path / "out.ipynb"
+    run_notebook(
+        NOTEBOOKS / f"{chapter}.ipynb", out, {"classifier": "wrn_16_2_few"}, folder=tmp_path
+    )
 
 
 @pytest.mark.slow
